@@ -1,0 +1,72 @@
+# Everything starts here: `make demo`, `make test`. The first run sets the machine up, later ones are fast.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# make demo DIR=/some/dir; PYTHON=/path/to/python3.12 make setup; make unit ARGS='-k archive'
+DIR ?=
+PYTHON ?=
+ARGS ?=
+export PYTHON
+export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
+
+# Tests are spread over this many processes; each has a lab of its own.
+JOBS ?= 2
+PYTEST := pytest -n $(JOBS) --dist loadgroup
+SHELL_SCRIPTS := $(shell grep -lE '^\#!.*[/ ](ba)?sh( |$$)' .ci/run tools/* lab/* 2>/dev/null)
+PYTHON_TREES := $(wildcard *.py ec2_backup lab tools tests)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup venv
+setup: ## the virtual environment and the system packages, where they are missing
+	@tools/setup
+venv: setup
+
+.PHONY: demo
+demo: setup ## back DIR up in a local EC2 and recover it by hand (default: a directory of some thousand files)
+	@lab/run tools/demo.py $(if $(DIR),'$(DIR)')
+
+.PHONY: test
+test: lint ## the gates and every test
+	$(PYTEST) $(ARGS)
+
+.PHONY: unit integration lab
+unit: setup ## the tests that need no lab
+	$(PYTEST) tests/unit $(ARGS)
+lab: setup ## the tests of the lab itself
+	$(PYTEST) tests/lab $(ARGS)
+integration: setup ## the tests of the product, in the lab
+	$(PYTEST) tests/integration $(ARGS)
+
+.PHONY: lint lint-ansible lint-python lint-shell lint-types lint-yaml
+lint: lint-yaml lint-shell lint-python lint-types lint-ansible ## the gates alone
+lint-yaml: setup
+	yamllint --strict .
+lint-shell: setup
+	shellcheck $(SHELL_SCRIPTS)
+lint-python: setup
+	ruff check .
+	ruff format --check .
+lint-types: setup
+	mypy $(PYTHON_TREES)
+	mypy -p ansible_collections.ec2_backup.ebs.plugins
+lint-ansible: setup
+	ansible-lint --offline
+
+.PHONY: format
+format: setup ## rewrite the Python files the way the gates want them
+	ruff check --fix-only .
+	ruff format .
+
+.PHONY: build
+build: setup ## the collection and the wheel, in dist/
+	ansible-galaxy collection build --force --output-path dist .
+	pip wheel --quiet --no-deps --wheel-dir dist .
+
+.PHONY: clean
+clean: ## remove what these targets made in the checkout
+	rm -rf .venv .ansible .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,9 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""``python -m ec2_backup``."""
+
+import sys
+
+from ec2_backup.cli import main
+
+sys.exit(main())

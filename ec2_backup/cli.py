@@ -1,0 +1,160 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The command line: arguments in, a volume ID on stdout, one line on stderr if it went wrong."""
+
+import argparse
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags, parse_ssh_flags
+from ec2_backup import __version__, playbook
+from ec2_backup.status import Status, UserError, say
+
+EPILOG = """\
+environment:
+  EC2_BACKUP_FLAGS_AWS  options as `aws ec2 run-instances` takes them, such as
+                        "--instance-type t3.nano --subnet-id subnet-1"
+  EC2_BACKUP_FLAGS_SSH  options for every ssh, such as "-i ~/key"
+  EC2_BACKUP_VERBOSE    if not empty, as --verbose
+  AWS_PROFILE, AWS_REGION, ...  as every AWS tool reads them
+
+exit status:
+  0 done   1 failed, nothing left behind   2 wrong usage
+  3 done, but some source files changed or could not be read
+  4 failed, and something may be left behind
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (try --help)", Status.USAGE)
+
+
+def volume_id(text: str) -> str:
+    """Check a volume ID's form: 8 hexadecimal digits in old accounts, 17 in all others."""
+    if not re.fullmatch(r"vol-([0-9a-f]{8}|[0-9a-f]{17})", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a volume ID: those look like vol-0123456789abcdef0")
+    return text
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """Split ``ec2_backup_NAME=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"ec2_backup_[a-z0-9_]+", name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ec2_backup_NAME=VALUE")
+    return name, value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of ``backup``, which is also what is meant when no command is named."""
+    result = Parser(
+        prog="ec2-backup",
+        description="Back a directory up onto an Amazon EBS volume, and print the volume's ID.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    result.add_argument("directory", metavar="DIR", help="the directory to back up")
+    result.add_argument("-v", dest="volume", metavar="VOLUME_ID", type=volume_id, help="write to this volume")
+    result.add_argument("-l", dest="local_filter", metavar="FILTER", help="pipe the archive through this command here")
+    result.add_argument(
+        "-r", dest="remote_filter", metavar="FILTER", help="pipe the archive through this command on the instance"
+    )
+    result.add_argument(
+        "-e",
+        dest="variables",
+        metavar="NAME=VALUE",
+        type=assignment,
+        action="append",
+        default=[],
+        help="set a variable of the roles, such as ec2_backup_volume_type=gp2",
+    )
+    result.add_argument(
+        "--force", action="store_true", help="overwrite a filesystem or a partition table on the given volume"
+    )
+    result.add_argument("--verbose", action="store_true", help="name each step on stderr")
+    result.add_argument("--version", action="version", version=f"ec2-backup {__version__}")
+    return result
+
+
+def check_environment() -> None:
+    """Refuse options in the environment that would be refused later, when Ansible has started."""
+    try:
+        parse_aws_flags(os.environ.get("EC2_BACKUP_FLAGS_AWS"))
+        parse_ssh_flags(os.environ.get("EC2_BACKUP_FLAGS_SSH"))
+    except ValueError as error:
+        raise UserError(str(error), Status.USAGE) from error
+
+
+def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]:
+    """The role variables that the arguments ask for; what was not given is left to the roles' defaults."""
+    asked = {
+        "ec2_backup_volume_id": arguments.volume,
+        "ec2_backup_local_filter": arguments.local_filter,
+        "ec2_backup_remote_filter": arguments.remote_filter,
+        "ec2_backup_force": arguments.force or None,
+        **dict(arguments.variables),
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    # The wrapper has to know the run's ID to say what is left of it, whatever becomes of the playbook.
+    return {**given, "ec2_backup_source": os.path.abspath(arguments.directory), "ec2_backup_run_id": run_id}
+
+
+def new_run_id() -> str:
+    """An ID that sorts by time and that nobody else has: ``20261122t184500z-1f2e3d4c``."""
+    return time.strftime("%Y%m%dt%H%M%Sz-", time.gmtime()) + secrets.token_hex(4)
+
+
+def conclude(outcome: playbook.Outcome, run_id: str) -> Status:
+    """Print the result, or the error, and return the status to leave with."""
+    result = outcome.stats.get("ec2_backup_results", {}).get("localhost")
+    settled = not outcome.launching or run_id in outcome.stats.get("ec2_backup_settled", {})
+    for warning in [*outcome.warnings, *(result["warnings"] if result else [])]:
+        say(f"warning: {warning}")
+    if result:
+        print(result["volume_id"], flush=True)
+    if outcome.rc == 0 and result:
+        return Status.INCOMPLETE_SOURCE if result["warnings"] else Status.DONE
+    cause = outcome.failures[0] if outcome.failures else f"ansible-playbook ended with status {outcome.rc}"
+    say(f"error: {cause}" + (f" (log: {outcome.log})" if outcome.log else ""))
+    if settled:
+        return Status.FAILED
+    say(
+        "error: something may be left behind; see: aws ec2 describe-instances"
+        f" --filters Name=tag:ec2-backup:run-id,Values={run_id}"
+    )
+    return Status.LEFT_BEHIND
+
+
+def backup(argv: Sequence[str]) -> Status:
+    """The command ``backup``."""
+    arguments = parser().parse_args(argv)
+    check_environment()
+    verbose = arguments.verbose or os.environ.get("EC2_BACKUP_VERBOSE")
+    run_id = new_run_id()
+    outcome = playbook.run(
+        "backup", role_variables(arguments, run_id), run_id, on_task=say if verbose else lambda task: None
+    )
+    return conclude(outcome, run_id)
+
+
+# A directory of such a name is given as ./NAME.
+COMMANDS = {"backup": backup}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` names, ``backup`` if it names none, and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS[words.pop(0)] if words and words[0] in COMMANDS else backup
+    try:
+        return command(words)
+    except UserError as error:
+        say(f"error: {error}")
+        return error.status

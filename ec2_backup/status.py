@@ -1,0 +1,32 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the exit status says, and how errors look."""
+
+import enum
+import sys
+
+
+class Status(enum.IntEnum):
+    """The exit status. One that was ended by signal N leaves with 128+N."""
+
+    DONE = 0
+    FAILED = 1
+    """Failed, and nothing is left behind."""
+    USAGE = 2
+    INCOMPLETE_SOURCE = 3
+    """The backup is complete, but some source files changed or could not be read."""
+    LEFT_BEHIND = 4
+    """Failed, and something may be left behind."""
+
+
+class UserError(Exception):
+    """Something that a person can put right: one line, and the status to leave with."""
+
+    def __init__(self, message: str, status: Status = Status.FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, where everything but the result goes."""
+    print(f"ec2-backup: {text}", file=sys.stderr, flush=True)

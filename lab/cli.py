@@ -1,0 +1,189 @@
+"""`lab/run CMD...`: a network, mount and pid namespace with an API server in it, and CMD beside the server.
+
+Process tree: lab/run (outside, only waits) -> pid 1 of the lab (here: `_init`) -> the server, and CMD.
+When pid 1 ends, however it ends, the kernel ends every process, mount, loop device and namespace of the lab.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from . import environment, kernel, settings
+
+USAGE = """usage: lab/run CMD [ARGUMENT...]
+Run CMD against a fresh local EC2 and leave with its exit status; see docs/lab.md.
+Status 2: wrong usage or settings; 69: this machine lacks something; 70: the lab did not start;
+126, 127: CMD could not be run, was not found; 128+N: CMD was ended by signal N.
+"""
+EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE = 2, 69, 70
+
+PROGRAMS = {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "nft": "nftables", "sudo": "sudo"}
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+SI_KERNEL = 0x80  # siginfo's si_code of a signal that a terminal sent to the whole foreground process group
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command in a lab of its own; the exit status is the command's."""
+    command = list(arguments)
+    if command[:1] == ["--"]:
+        del command[0]
+    if not command or command[0] in ("-h", "--help"):
+        print(USAGE, end="", file=sys.stdout if command else sys.stderr)
+        return 0 if command else EX_USAGE
+    try:
+        chosen = settings.read(os.environ)
+    except settings.SettingsError as error:
+        return _refuse(str(error), EX_USAGE)
+    missing = _missing()
+    if missing:
+        return _refuse(missing, EX_UNAVAILABLE)
+    kept = os.environ.get("EC2_LAB_STATE", "")
+    state = Path(kept or tempfile.mkdtemp(prefix="ec2-lab-")).absolute()
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        strangers = sorted({entry.name for entry in state.iterdir()} - {"faults.json"})
+        if strangers:
+            return _refuse(
+                f"EC2_LAB_STATE {state} is in use (it has {strangers[0]}): name a directory of its own", EX_USAGE
+            )
+        return _run(command, state, chosen)
+    except OSError as error:
+        return _refuse(f"cannot start: {error}", EX_SOFTWARE)
+    finally:
+        if not kept:
+            shutil.rmtree(state, ignore_errors=True)
+
+
+def _refuse(message: str, status: int) -> int:
+    print(f"lab/run: error: {message}", file=sys.stderr)
+    return status
+
+
+def _missing() -> str:
+    """What this machine lacks, as a message; empty if nothing."""
+    if os.geteuid() != 0:
+        return "needs root, for namespaces and loop devices: run it with sudo"
+    path = environment.system_path(os.environ.get("PATH", ""))
+    absent = [name for name in PROGRAMS if not shutil.which(name, path=path)]
+    if absent:
+        packages = " ".join(sorted({PROGRAMS[name] for name in absent}))
+        return f"{', '.join(absent)} not found: apt-get install {packages}"
+    if not os.path.exists("/dev/loop-control"):
+        return "no /dev/loop-control: load the kernel's loop module (modprobe loop)"
+    return ""
+
+
+def _run(command: list[str], state: Path, chosen: settings.Settings) -> int:
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
+    alive, ours = os.pipe()
+    kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        _as_init(command, state, chosen, old_mask, alive)
+    os.close(alive)
+    try:
+        return _wait_for(child)
+    finally:
+        os.close(ours)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+
+
+def _as_init(command: list[str], state: Path, chosen: settings.Settings, mask: set[int], alive: int) -> NoReturn:
+    status = EX_SOFTWARE
+    try:
+        kernel.die_with_parent(signal.SIGKILL)
+        if select.select([alive], [], [], 0)[0]:
+            os._exit(status)  # the parent went before the line above
+        os.set_inheritable(alive, False)
+        status = _init(command, state, chosen, mask)
+    except BaseException:  # nothing may leave a forked child by the parent's way
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _init(command: list[str], state: Path, chosen: settings.Settings, mask: set[int]) -> int:
+    """Pid 1 of the lab: set the scene, start the server, run the command, reap, forward signals."""
+    kernel.make_mounts_private()
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    kernel.loopback_up()
+    for name in ("volumes", "instances", "snapshots", "lab"):
+        (state / name).mkdir()
+    hosts = state / "lab" / "hosts"
+    hosts.write_text(environment.hosts(Path("/etc/hosts")))
+    if Path("/etc/hosts").exists():
+        kernel.mount(str(hosts), "/etc/hosts", None, kernel.MS_BIND)
+    endpoint = _start_server(state, mask)
+    if not endpoint:
+        log = (state / "lab" / "server.log").read_text(errors="replace").strip()
+        reason = log.splitlines()[-1] if log else "it said nothing"
+        remedy = ": install this project's extra `lab`" if "No module named" in reason else ""
+        return _refuse(f"the API server did not start: {reason}{remedy}", EX_SOFTWARE)
+    variables = environment.for_command(os.environ, endpoint, state, chosen.region)
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _exec(command, variables)
+    return _wait_for(child)
+
+
+def _exec(command: list[str], variables: dict[str, str]) -> NoReturn:
+    try:
+        os.execvpe(command[0], command, variables)
+    except FileNotFoundError:
+        os._exit(_refuse(f"{command[0]}: not found", 127))
+    except OSError as error:
+        os._exit(_refuse(f"{command[0]}: {error.strerror}", 126))
+
+
+def _start_server(state: Path, mask: set[int]) -> str:
+    """Start the API server in a session of its own (a Ctrl-C is not for it); its URL, or empty if it failed."""
+    ready, theirs = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        log = os.open(state / "lab" / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.set_inheritable(theirs, True)
+        package = str(Path(__file__).resolve().parent.parent)
+        code = (
+            f"import sys; sys.path.insert(0, {package!r}); from lab.server import main; main({str(state)!r}, {theirs})"
+        )
+        os.execve(sys.executable, [sys.executable, "-c", code], environment.for_server(os.environ))
+    os.close(theirs)
+    with open(ready) as pipe:
+        return pipe.read().strip()
+
+
+def _wait_for(child: int) -> int:
+    """Reap until `child` has ended, forwarding signals to it; its status as a shell would give it."""
+    while True:
+        event = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
+        if event.si_signo != signal.SIGCHLD:
+            if event.si_code != SI_KERNEL:  # else the terminal has sent it to the child as well
+                os.kill(child, event.si_signo)
+            continue
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code

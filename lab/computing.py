@@ -1,0 +1,345 @@
+"""Instances: moto's, with a machine behind each, and the packet filter that their security groups make.
+
+Methods run under the lab's lock unless they say otherwise; what takes long is done by the scheduler's threads.
+States: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from moto.core.utils import utcnow
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.block_device import BlockDeviceType
+from moto.ec2.models.instances import InstanceState, StateReason
+
+from . import cloudinit, devices, firewall, images, untyped, volumes
+from .instance import Machine
+from .machine import POWERED_OFF
+from .runtime import Runtime, current
+from .storage import GIB, LabAttachment, LabVolume
+
+_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+_BY_USER = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
+_BY_ITSELF = ("Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
+_BUSY_AGAIN = 0.25  # seconds between two looks at a disk that the instance will not let go
+
+
+class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untyped
+    """An instance with a machine behind it."""
+
+    def __init__(
+        self, ec2_backend: Any, image_id: str, user_data: Any, security_groups: list[Any], **kwargs: Any
+    ) -> None:
+        self._fixed = ""  # a state that time does not change: all but pending and running
+        self.running_at = time.monotonic() + current().settings.pending
+        self.machine: Machine | None = None
+        self.disks: dict[str, devices.Disk] = {}
+        mappings = kwargs.pop("lab_mappings")
+        self._mappings = copy.deepcopy(mappings)
+        self.image = images.image(ec2_backend.region_name, image_id) or images.NETBSD
+        super().__init__(ec2_backend, image_id, user_data, security_groups, **kwargs)
+        if not security_groups:
+            self.security_groups = [group for nic in self.nics.values() for group in nic._group_set]
+        self._set_address()
+        current().scheduler.at(self.running_at, self._power_on)
+
+    def _set_address(self) -> None:
+        self.address = current().new_address()
+        nic = self.nics[0]
+        nic.private_ip_address = self.address
+        nic.private_ip_addresses = [{"Primary": True, "PrivateIpAddress": self.address}]
+        if nic.public_ip:
+            nic.public_ip = self.address
+
+    # -- state
+
+    @property
+    def _state(self) -> InstanceState:
+        name = self._fixed or ("running" if time.monotonic() >= self.running_at else "pending")
+        return InstanceState(name, _CODES[name])
+
+    @_state.setter
+    def _state(self, value: InstanceState) -> None:
+        """moto's constructor sets `running`; here the clock does."""
+
+    @property
+    def gone(self) -> bool:
+        return self._fixed in ("shutting-down", "terminated")
+
+    @property
+    def public_ip(self) -> str | None:
+        return self.nics[0].public_ip if self.state in ("pending", "running") else None
+
+    @property
+    def public_ip_address(self) -> str | None:
+        return self.public_ip
+
+    @property
+    def private_ip(self) -> str | None:
+        return None if self._fixed == "terminated" else self.address
+
+    @property
+    def private_ip_address(self) -> str | None:
+        return self.private_ip
+
+    @property
+    def private_dns_name(self) -> str:
+        return super().private_dns_name if self.private_ip else ""
+
+    @property
+    def network_interfaces(self) -> list[Any]:
+        return [] if self._fixed == "terminated" else list(self.nics.values())
+
+    @property
+    def block_device_mappings(self) -> list[dict[str, Any]]:
+        result = []
+        for device, block in self.get_block_device_mapping:
+            shown = copy.copy(block)
+            volume = self.ec2_backend.volumes.get(block.volume_id)
+            shown.status = volume.attachment.status if volume and volume.attachment else "detached"
+            result.append({"DeviceName": device, "Ebs": shown})
+        return result
+
+    @property
+    def directory(self) -> Path:
+        return current().state / "instances" / str(self.id)
+
+    def console(self) -> bytes:
+        path = self.directory / "console.log"
+        return path.read_bytes()[-65536:] if path.exists() else b""
+
+    # -- disks
+
+    @property
+    def _kind(self) -> str:
+        if self.image.kind == "netbsd":
+            return "bsd"
+        return current().settings.devices
+
+    def setup_defaults(self) -> None:
+        """The volumes the instance is born with: the AMI's, then those of the mappings."""
+        for entry in self._mappings:
+            ebs = entry["Ebs"]
+            volume = self.ec2_backend.create_volume(
+                size=ebs.get("VolumeSize"),
+                zone_name=self.placement.zone,
+                snapshot_id=ebs.get("SnapshotId"),
+                encrypted=ebs.get("Encrypted", False),
+                kms_key_id=ebs.get("KmsKeyId"),
+                volume_type=ebs.get("VolumeType"),
+                iops=ebs.get("Iops"),
+                throughput=ebs.get("Throughput"),
+            )
+            if entry["DeviceName"] == self.root_device_name:
+                volumes.mark_as_root(volume.file)
+            attachment = self.record(volume, entry["DeviceName"], bool(ebs.get("DeleteOnTermination")))
+            attachment.attached_at = self.running_at
+
+    def record(self, volume: LabVolume, device: str, delete_on_termination: bool) -> LabAttachment:
+        """Note an attachment and the disk it will be; the node comes with `_power_on` or `plug`."""
+        attachment = LabAttachment(volume, self, device, "attaching")
+        volume.attachment = attachment
+        self.block_device_mapping[device] = BlockDeviceType(
+            volume_id=volume.id,
+            status="in-use",
+            size=volume.size,
+            attach_time=utcnow(),
+            delete_on_termination=delete_on_termination,
+        )
+        loop = volume.open_loop()
+        taken = {disk.name for disk in self.disks.values()}
+        index = next(n for n in range(len(taken) + 1) if devices.name_for(self._kind, device, n) not in taken)
+        name = devices.name_for(self._kind, device, index)
+        serial = devices.serial_for(self._kind, volume.id)
+        self.disks[volume.id] = devices.Disk(name, loop.major, loop.minor, volume.size * GIB, serial)
+        return attachment
+
+    def plug(self, attachment: LabAttachment) -> None:
+        """The device appears, unless it has been detached meanwhile. Not under the lock."""
+        with current().lock:
+            disk = self.disks.get(attachment.volume_id)
+            machine = self.machine
+            wanted = not attachment.leaving and attachment.volume.attachment is attachment
+        if machine and disk and wanted:
+            machine.plug(disk)
+
+    def unplug(self, attachment: LabAttachment) -> None:
+        """The device disappears and the volume is free; while the instance has it mounted, it stays `busy`."""
+        with current().lock:
+            if attachment.volume.attachment is not attachment:
+                return
+            loop, disk = attachment.volume.loop, self.disks.get(attachment.volume_id)
+            machine = self.machine
+        if machine and machine.alive and loop and not loop.is_free():
+            attachment.leaving = "busy"
+            current().scheduler.at(time.monotonic() + _BUSY_AGAIN, lambda: self.unplug(attachment))
+            return
+        if machine and disk:
+            machine.unplug(disk)
+        with current().lock:
+            if attachment.volume.attachment is attachment:
+                self.forget(attachment)
+
+    def forget(self, attachment: LabAttachment) -> None:
+        self.disks.pop(attachment.volume_id, None)
+        self.block_device_mapping.pop(attachment.device, None)
+        attachment.volume.close_loop()
+        attachment.status = "detached"
+        attachment.volume.attachment = None
+
+    # -- life
+
+    def _power_on(self) -> None:
+        lab = current()
+        with lab.lock:
+            if self._fixed:
+                return
+            apply_firewall(lab)
+            self.directory.mkdir(exist_ok=True)
+            boot = lab.faults.sshd_delay(lab.settings.boot)
+            spec = {
+                "id": self.id,
+                "hostname": f"ip-{self.address.replace('.', '-')}",
+                "address": self.address,
+                "directory": str(self.directory),
+                "ami": self.image.kind,
+                "plan": self._plan().as_dict(),
+                "disks": [disk.as_dict() for disk in self.disks.values()],
+                "boot": boot,
+                "sshd_at": None if boot is None else self.running_at + boot,
+                "hide": [os.path.expanduser("~"), str(lab.state), str(Path(__file__).resolve().parent.parent)],
+            }
+            self.machine = Machine(self.directory, spec, self._ended)
+
+    def _plan(self) -> cloudinit.Plan:
+        pair = self.ec2_backend.key_pairs.get(self.key_name) if self.key_name else None
+        key = pair.public_key.strip() if pair else ""
+        if self.image.kind == "netbsd":
+            return cloudinit.Plan(root_keys=[key] if key else [])
+        raw = base64.b64decode(str(self.user_data)) if self.user_data else b""
+        return cloudinit.plan(raw, key, self.image.user)
+
+    def _ended(self, machine: Machine, status: int) -> None:
+        with current().lock:
+            if self.machine is not machine or self._fixed:
+                return
+            if status != POWERED_OFF:
+                print(f"{self.id}: its machine ended with status {status}", flush=True)  # EC2 would not notice either
+            elif self.instance_initiated_shutdown_behavior == "terminate":
+                self._leave("shutting-down", _BY_ITSELF)
+            else:
+                self._leave("stopping", _BY_ITSELF)
+
+    def _leave(self, state: str, reason: tuple[str, str]) -> None:
+        """Start to stop or to terminate: the operating system goes at once, the rest when its time has passed."""
+        lab = current()
+        self._fixed = state
+        self._reason = f"User initiated ({utcnow().strftime('%Y-%m-%d %H:%M:%S GMT')})" if reason is _BY_USER else ""
+        self.state_reason = StateReason(reason[1], reason[0])
+        apply_firewall(lab)
+        until = time.monotonic() + lab.settings.shutdown
+        lab.scheduler.soon(self._power_off)
+        lab.scheduler.at(until, self._finish_termination if state == "shutting-down" else self._finish_stop)
+
+    def _power_off(self) -> None:
+        if self.machine:
+            self.machine.kill()
+
+    def _finish_stop(self) -> None:
+        self._power_off()
+        with current().lock:
+            if self._fixed == "stopping":
+                self._fixed = "stopped"
+
+    def _finish_termination(self) -> None:
+        self._power_off()
+        with current().lock:
+            if self._fixed == "terminated":
+                return
+            for _, block in self.get_block_device_mapping:
+                volume = self.ec2_backend.volumes.get(block.volume_id)
+                if volume and volume.attachment:
+                    self.forget(volume.attachment)
+                    if block.delete_on_termination:
+                        self.ec2_backend.discard_volume(volume)
+            for nic in self.nics.values():
+                if nic.id in self.ec2_backend.enis:
+                    nic.delete()
+            association = self.ec2_backend.iam_instance_profile_associations.get(self.id)
+            if association:
+                self.ec2_backend.disassociate_iam_instance_profile(association_id=association.association_id)
+            self._fixed = "terminated"
+
+    def start(self) -> InstanceState:
+        previous = self._state
+        if previous.name in ("pending", "running"):
+            return previous
+        if previous.name != "stopped":
+            raise _incorrect_instance_state(self.id, "started")
+        self._fixed = ""
+        self.state_reason = StateReason()
+        self.running_at = time.monotonic() + current().settings.pending
+        current().scheduler.at(self.running_at, self._power_on)
+        return previous
+
+    def stop(self) -> InstanceState:
+        previous = self._state
+        if previous.name in ("stopping", "stopped"):
+            return previous
+        if self.gone:
+            raise _incorrect_instance_state(self.id, "stopped")
+        self._leave("stopping", _BY_USER)
+        return previous
+
+    def terminate(self) -> InstanceState:
+        previous = self._state
+        if not self.gone:
+            self._leave("shutting-down", _BY_USER)
+        return previous
+
+    def reboot(self) -> None:
+        machine = self.machine
+        if self.state == "running" and machine and machine.pid:
+            os.kill(machine.pid, signal.SIGTERM)
+
+
+def _incorrect_instance_state(instance_id: str, verb: str) -> EC2ClientError:
+    return EC2ClientError(
+        "IncorrectInstanceState", f"The instance '{instance_id}' is not in a state from which it can be {verb}."
+    )
+
+
+def apply_firewall(lab: Runtime) -> None:
+    """Make the packet filter what the security groups of the instances that run say. Under the lock."""
+    lab.firewall.apply(rule for instance in all_instances() for rule in _rules(instance))
+
+
+def all_instances() -> list[Any]:
+    """The instances of every account and region, those that have ended among them."""
+    return [
+        instance
+        for account in list(ec2_backends.values())
+        for backend in list(account.values())
+        for instance in backend.all_instances()
+    ]
+
+
+def _rules(instance: LabInstance) -> list[firewall.Rule]:
+    if instance.state != "running":
+        return []
+    return [
+        firewall.Rule(
+            instance.address, rule.cidr_ipv4, rule.ip_protocol or "-1", rule.from_port or 0, rule.to_port or 65535
+        )
+        for group in instance.security_groups
+        for rule in group.ingress_rules
+        if rule.cidr_ipv4
+    ]

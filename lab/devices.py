@@ -1,0 +1,110 @@
+"""What a disk is called inside an instance, and the nodes, links and sysfs entries that udev would make for it.
+
+Names: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
+and https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+MODEL = "Amazon Elastic Block Store"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A volume as an instance sees it. `size` is in bytes; `serial` is empty where the guest cannot see one."""
+
+    name: str
+    major: int
+    minor: int
+    size: int
+    serial: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def name_for(kind: str, requested: str, index: int) -> str:
+    """The node's name: by attach order on Nitro and on the BSD stand-in, from the requested name on Xen."""
+    if kind == "nitro":
+        return f"nvme{index}n1"
+    if kind == "bsd":
+        return f"xbd{index}"
+    return re.sub(r"^sd(?=[a-z])", "xvd", requested.removeprefix("/dev/"))
+
+
+def serial_for(kind: str, volume_id: str) -> str:
+    return volume_id.replace("-", "") if kind == "nitro" else ""
+
+
+def links(disk: Disk) -> list[str]:
+    """Paths below /dev of the links that udev's rules make for an EBS volume on NVMe."""
+    if not disk.serial:
+        return []
+    base = f"disk/by-id/nvme-{MODEL.replace(' ', '_')}_{disk.serial}"
+    return [base, f"{base}_1", f"{base}-ns-1"]
+
+
+def plug(root: Path, disk: Disk) -> None:
+    """Make a disk appear below `root`, an instance's root directory. Replaces an earlier disk of that name."""
+    unplug(root, disk)
+    sysfs = root / "sys/block" / disk.name
+    (sysfs / "device").mkdir(parents=True)
+    (sysfs / "queue").mkdir()
+    files = {
+        "dev": f"{disk.major}:{disk.minor}",
+        "size": str(disk.size // 512),
+        "ro": "0",
+        "removable": "0",
+        "queue/logical_block_size": "512",
+        "queue/rotational": "0",
+        "uevent": f"MAJOR={disk.major}\nMINOR={disk.minor}\nDEVNAME={disk.name}\nDEVTYPE=disk",
+    }
+    if disk.serial:
+        files |= {"device/serial": disk.serial, "device/model": f"{MODEL:40}"}
+    for name, text in files.items():
+        (sysfs / name).write_text(text + "\n")
+    numbers = root / "sys/dev/block" / f"{disk.major}:{disk.minor}"
+    numbers.parent.mkdir(parents=True, exist_ok=True)
+    numbers.symlink_to(f"../../block/{disk.name}")
+    for name in _nodes(disk):
+        _node(root / "dev" / name, disk)
+    for link in links(disk):
+        path = root / "dev" / link
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(f"../../{disk.name}")
+
+
+def unplug(root: Path, disk: Disk) -> None:
+    """Make a disk disappear; none of it needs to be there."""
+    for link in links(disk):
+        (root / "dev" / link).unlink(missing_ok=True)
+    for name in _nodes(disk):
+        (root / "dev" / name).unlink(missing_ok=True)
+    (root / "sys/dev/block" / f"{disk.major}:{disk.minor}").unlink(missing_ok=True)
+    _remove_tree(root / "sys/block" / disk.name)
+
+
+def _nodes(disk: Disk) -> Iterable[str]:
+    # NetBSD's whole disk is partition d on x86; shell scripts may know either name
+    return (disk.name, f"{disk.name}d") if disk.name.startswith("xbd") else (disk.name,)
+
+
+def _node(path: Path, disk: Disk) -> None:
+    os.mknod(path, stat.S_IFBLK | 0o660, os.makedev(disk.major, disk.minor))
+    os.chown(path, 0, 6)  # group disk, as udev does
+    os.chmod(path, 0o660)
+
+
+def _remove_tree(path: Path) -> None:
+    for directory, _, names in os.walk(path, topdown=False):
+        for name in names:
+            os.unlink(os.path.join(directory, name))
+        os.rmdir(directory)

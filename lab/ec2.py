@@ -1,0 +1,50 @@
+"""Put the lab's EC2 in the place of moto's: moto makes its objects itself, so its classes are replaced."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.ec2.models import ec2_backends
+
+from . import images, replies, untyped
+from .computing import LabInstance
+from .region import LabBackend
+from .storage import LabAmi, LabAttachment, LabVolume
+
+
+def install() -> None:
+    """Put the classes and replies of this module in the place of moto's."""
+    untyped.instances.Instance = LabInstance
+    untyped.amis.Ami = LabAmi
+    untyped.elastic_block_store.Volume = LabVolume
+    untyped.elastic_block_store.VolumeAttachment = LabAttachment
+    LabBackend.__module__ = (
+        untyped.EC2Backend.__module__
+    )  # moto finds a service's URLs by the name of its backend's module
+    ec2_backends.backend = LabBackend
+    responses = untyped.EC2Response
+    responses._parse_block_device_mapping = replies.block_device_mapping
+    responses.get_console_output = replies.get_console_output
+    responses.describe_volume_status = replies.describe_volume_status
+    responses.create_volume = replies.create_volume_once(responses.create_volume)
+    responses.modify_instance_attribute = replies.modify_shutdown_behaviour(responses.modify_instance_attribute)
+    parameters = untyped.ssm.ParameterDict
+    parameters._load_latest_amis = _load_latest_amis
+
+
+def _load_latest_amis(store: Any) -> None:
+    for name, value in images.parameters(store.region_name).items():
+        parameter = untyped.ssm.Parameter(
+            account_id=store.account_id,
+            name=name,
+            value=value,
+            parameter_type="String",
+            description=None,
+            allowed_pattern=None,
+            keyid=None,
+            last_modified_date=datetime.now(UTC),
+            version=1,
+            data_type="text",
+        )
+        dict.setdefault(store, name, []).append(parameter)

@@ -1,0 +1,111 @@
+"""Faults on request: a JSON file that may change while the lab runs (docs/lab.md describes it)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Server errors of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+# All else is the client's: status 400.
+SERVER_ERRORS = {
+    "InsufficientAddressCapacity": 500,
+    "InsufficientCapacity": 500,
+    "InsufficientInstanceCapacity": 500,
+    "InsufficientHostCapacity": 500,
+    "InsufficientReservedInstanceCapacity": 500,
+    "InsufficientVolumeCapacity": 500,
+    "InternalError": 500,
+    "InternalFailure": 500,
+    "RequestLimitExceeded": 503,
+    "ServiceUnavailable": 503,
+    "Unavailable": 503,
+}
+MESSAGES = {
+    "RequestLimitExceeded": "Request limit exceeded.",
+    "InsufficientInstanceCapacity": "We currently do not have sufficient capacity in the zone you requested.",
+    "InternalError": "An internal error has occurred",
+    "UnauthorizedOperation": "You are not authorized to perform this operation.",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to one API call. `after`: the call takes effect first. `drop`: no reply at all."""
+
+    code: str = ""
+    status: int = 400
+    message: str = ""
+    delay: float = 0.0
+    after: bool = False
+    drop: bool = False
+
+    @property
+    def replaces_reply(self) -> bool:
+        return bool(self.code) or self.drop
+
+
+def due(entry: Mapping[str, Any], count: int) -> bool:
+    """Whether an entry applies to the `count`-th call (from 1) of its action since the entry appeared."""
+    if entry.get("always"):
+        return True
+    if "nth" in entry:
+        return count == int(entry["nth"])
+    return count <= int(entry.get("times", 1))
+
+
+def fault(entry: Mapping[str, Any]) -> Fault:
+    code = str(entry.get("code", ""))
+    return Fault(
+        code=code,
+        status=int(entry.get("status", SERVER_ERRORS.get(code, 400))),
+        message=str(entry.get("message", MESSAGES.get(code, f"{code}: a fault was asked for"))),
+        delay=float(entry.get("delay", 0)),
+        after=bool(entry.get("after")),
+        drop=bool(entry.get("drop")),
+    )
+
+
+class Faults:
+    """The faults file, read again whenever it is asked about."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+        self._last: dict[str, Any] = {}
+
+    def current(self) -> dict[str, Any]:
+        """The file's content; what is no JSON object (half written, say) leaves the last one in force."""
+        try:
+            value = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            value = {}
+        except ValueError:
+            value = self._last
+        self._last = value if isinstance(value, dict) else {}
+        return self._last
+
+    def for_call(self, action: str) -> list[Fault]:
+        """The faults of this call, which is counted."""
+        with self._lock:
+            entries = {json.dumps(entry, sort_keys=True): entry for entry in self.current().get("api", [])}
+            self._counts = {key: self._counts.get(key, 0) for key in entries}
+            found = []
+            for key, entry in entries.items():
+                if entry.get("action") in (action, "*"):
+                    self._counts[key] += 1
+                    if due(entry, self._counts[key]):
+                        found.append(fault(entry))
+            return found
+
+    def sshd_delay(self, default: float | None) -> float | None:
+        """Seconds from `running` until sshd answers; None for never."""
+        content = self.current()
+        sshd = content.get("sshd")
+        if sshd == "never" or (isinstance(sshd, dict) and sshd.get("never")):
+            return None
+        return float(content["sshd_boot"]) if "sshd_boot" in content else default

@@ -1,0 +1,147 @@
+"""The server's side of a running instance: start its process tree, give it disks and take them, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import devices
+
+_READY_WITHIN = 60.0  # seconds; only a machine in deep trouble takes that long to mount a few file systems
+
+
+class Machine:
+    """One process tree of `machine.main`. `ended` is called once, from another thread, with its exit status."""
+
+    def __init__(self, directory: Path, spec: Mapping[str, Any], ended: Callable[[Machine, int], None]) -> None:
+        self._ended = ended
+        self._ready = threading.Event()
+        self._pid = 0
+        self._lock = threading.Lock()
+        report, theirs = os.pipe()
+        package = str(Path(__file__).resolve().parent.parent)
+        code = f"import sys; sys.path.insert(0, {package!r}); from lab.machine import main; main({theirs})"
+        with open(directory / "console.log", "ab") as console, open(directory / "sshd.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.PIPE,
+                stdout=console,
+                stderr=log,
+                pass_fds=(theirs,),
+                start_new_session=True,
+                cwd="/",
+            )
+        os.close(theirs)
+        threading.Thread(target=self._watch, args=(report,), daemon=True).start()
+        assert self._process.stdin
+        with self._process.stdin as pipe:
+            pipe.write(json.dumps(spec).encode())
+
+    def _watch(self, report: int) -> None:
+        with open(report) as lines:
+            for line in lines:
+                word, _, rest = line.strip().partition(" ")
+                if word == "pid":
+                    self._pid = int(rest)
+                elif word == "ready":
+                    self._ready.set()
+        status = self._process.wait()
+        self._ready.set()
+        self._ended(self, status)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Pid 1 of the instance as the lab counts; 0 before there is one."""
+        return self._pid
+
+    def plug(self, disk: devices.Disk) -> None:
+        self._change(devices.plug, disk)
+
+    def unplug(self, disk: devices.Disk) -> None:
+        self._change(devices.unplug, disk)
+
+    def _change(self, change: Callable[[Path, devices.Disk], None], disk: devices.Disk) -> None:
+        self._ready.wait(_READY_WITHIN)
+        with self._lock:
+            try:
+                if self.alive:
+                    change(Path(f"/proc/{self._pid}/root"), disk)
+            except OSError:
+                if self.alive:
+                    raise
+
+    def kill(self) -> None:
+        """End every process of it, and wait until they are gone."""
+        self._process.kill()  # its pid 1 dies with it, and all of the pid namespace with that
+        self._process.wait()
+        if self._pid:
+            _wait_gone(self._pid)
+
+    def kill_sshd(self) -> int:
+        """End sshd and its sessions; how many processes that were."""
+        victims = [pid for pid in self.processes() if _command(pid) == "sshd"]
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(victims)
+
+    def ssh_bytes(self) -> int:
+        """Bytes that the busiest SSH session has read so far."""
+        most = 0
+        for pid in self.processes():
+            if _command(pid) == "sshd":
+                try:
+                    text = Path(f"/proc/{pid}/io").read_text()
+                except OSError:
+                    continue
+                most = max(most, int(text.split("rchar:")[1].split()[0]))
+        return most
+
+    def has_session(self) -> bool:
+        """Whether somebody is logged in over SSH, or about to be."""
+        return sum(_command(pid) == "sshd" for pid in self.processes()) > 1
+
+    def processes(self) -> list[int]:
+        """Pids, as the lab counts, of all that runs in the instance."""
+        wanted = _namespace(self._pid)
+        return [
+            int(name) for name in os.listdir("/proc") if name.isdigit() and wanted and _namespace(int(name)) == wanted
+        ]
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid") if pid else ""
+    except OSError:
+        return ""
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _wait_gone(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        select.select([descriptor], [], [], 10)
+    finally:
+        os.close(descriptor)

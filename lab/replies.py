@@ -1,0 +1,82 @@
+"""Replies that moto lacks or gets wrong. Each function takes the place of a method of moto's response class."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from typing import Any
+
+from moto.core.responses import ActionResult, EmptyResult
+from moto.core.types import Base64EncodedString
+from moto.core.utils import utcnow
+from moto.ec2.exceptions import EC2ClientError
+
+
+def block_device_mapping(response: Any) -> list[dict[str, Any]]:
+    mappings: list[dict[str, Any]] = response._get_param("BlockDeviceMappings", [])
+    return copy.deepcopy(mappings)
+
+
+def get_console_output(response: Any) -> ActionResult:
+    instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
+    output = base64.b64encode(instance.console())
+    result: dict[str, Any] = {"InstanceId": instance.id, "Timestamp": utcnow()}
+    if output:
+        result["Output"] = Base64EncodedString.from_encoded_bytes(output)
+    return ActionResult(result)
+
+
+def describe_volume_status(response: Any) -> ActionResult:
+    found = response.ec2_backend.describe_volumes(
+        volume_ids=response._get_param("VolumeIds", []), filters=response._filters_from_querystring()
+    )
+    status = {"Status": "ok", "Details": [{"Name": "io-enabled", "Status": "passed"}]}
+    statuses = [
+        {
+            "VolumeId": volume.id,
+            "AvailabilityZone": volume.zone.name,
+            "VolumeStatus": status,
+            "Actions": [],
+            "Events": [],
+        }
+        for volume in found
+    ]
+    return ActionResult({"VolumeStatuses": statuses})
+
+
+def create_volume_once(original: Any) -> Any:
+    def create_volume(response: Any) -> ActionResult:
+        """CreateVolume with its ClientToken honoured."""
+        token = response._get_param("ClientToken")
+        if not token or response._get_param("DryRun", False):
+            return original(response)  # type: ignore[no-any-return]
+        known = response.ec2_backend.creations
+        names = ("Size", "AvailabilityZone", "SnapshotId", "VolumeType", "Iops", "Throughput", "Encrypted", "KmsKeyId")
+        asked = repr([response._get_param(name) for name in names])
+        if token in known:
+            before, result = known[token]
+            if before != asked:
+                raise EC2ClientError(
+                    "IdempotentParameterMismatch",
+                    "The request uses the same client token as a previous, but non-identical request.",
+                )
+            return result  # type: ignore[no-any-return]
+        result = original(response)
+        known[token] = (asked, result)
+        return result  # type: ignore[no-any-return]
+
+    return create_volume
+
+
+def modify_shutdown_behaviour(original: Any) -> Any:
+    def modify_instance_attribute(response: Any) -> Any:
+        """ModifyInstanceAttribute with the attribute that moto leaves out."""
+        value = response._get_param("InstanceInitiatedShutdownBehavior.Value")
+        if value is None:
+            return original(response)
+        response.error_on_dryrun()
+        instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
+        instance.instance_initiated_shutdown_behavior = value
+        return EmptyResult()
+
+    return modify_instance_attribute

@@ -1,0 +1,209 @@
+"""The API server: moto behind one HTTP endpoint, with a call log and faults in front of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from . import checkip, computing, ec2, settings, untyped
+from .faults import Fault
+from .runtime import Runtime, set_current
+
+_FILTER_MAY_CHANGE = re.compile("SecurityGroup|ModifyInstanceAttribute|NetworkInterface|ReplaceSecurity")
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/aws4_request")
+_ERROR_CODE = re.compile(r"<Code>([^<]+)</Code>")
+_DROP_LOOK = 0.05  # seconds between two looks whether sshd is to be dropped
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, read from its wire form."""
+
+    service: str
+    action: str
+    region: str
+    parameters: dict[str, Any]
+
+
+def read_call(environ: dict[str, Any], body: bytes) -> Call:
+    """Service and region are in the signature's scope; the action in the form, or in a header for JSON services."""
+    scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
+    region, service = scope.groups() if scope else ("", "")
+    target = environ.get("HTTP_X_AMZ_TARGET", "")
+    if target:
+        try:
+            parameters = json.loads(body or b"{}")
+        except ValueError:
+            parameters = {}
+        return Call(service, target.rpartition(".")[2], region, parameters)
+    form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    action = form.pop("Action", "")
+    form.pop("Version", None)
+    if "UserData" in form:
+        form["UserData"] = f"({len(form['UserData'])} characters of base64)"  # it may hold a private key
+    return Call(service, action, region, form)
+
+
+def error_body(call: Call, fault: Fault) -> tuple[str, bytes]:
+    """(content type, body) of an error as the service would word it."""
+    request = str(uuid.uuid4())
+    if call.service == "ec2":
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error>'
+            f"<Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message>"
+            f"</Error></Errors><RequestID>{request}</RequestID></Response>"
+        )
+        return "text/xml", text.encode()
+    if call.service in ("ssm", "kms"):
+        return "application/x-amz-json-1.1", json.dumps({"__type": fault.code, "message": fault.message}).encode()
+    text = (
+        f"<ErrorResponse><Error><Type>Sender</Type><Code>{escape(fault.code)}</Code>"
+        f"<Message>{escape(fault.message)}</Message></Error><RequestId>{request}</RequestId></ErrorResponse>"
+    )
+    return "text/xml", text.encode()
+
+
+def error_code(status: int, body: bytes) -> str:
+    """The error's code in a reply; empty if it is none."""
+    if status < 400:
+        return ""
+    text = body.decode("utf-8", "replace")
+    found = _ERROR_CODE.search(text)
+    if found:
+        return found.group(1)
+    try:
+        return str(json.loads(text).get("__type", "")).rpartition("#")[2]
+    except (ValueError, AttributeError):
+        return ""
+
+
+class Api:
+    """The WSGI application."""
+
+    def __init__(self, lab: Runtime) -> None:
+        self._lab = lab
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._log = open(lab.state / "calls.jsonl", "a", buffering=1)  # noqa: SIM115  open as long as the lab
+        self._log_lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        started = time.time()
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        call = read_call(environ, body)
+        faults = self._lab.faults.for_call(call.action)
+        time.sleep(sum(fault.delay for fault in faults))
+        wrong = next((fault for fault in faults if fault.replaces_reply), None)
+        headers: list[tuple[str, str]] = []
+        status, reply = 0, b""
+        if wrong is None or wrong.after:
+            status, headers, reply = self._ask_moto(environ, call)
+        code = error_code(status, reply)
+        if wrong:
+            kind, reply = error_body(call, wrong)
+            status, headers, code = wrong.status, [("Content-Type", kind)], wrong.code or "dropped"
+        self._record(call, started, status, code, wrong)
+        if wrong and wrong.drop:
+            connection: socket.socket = environ["werkzeug.socket"]
+            connection.shutdown(socket.SHUT_RDWR)
+            raise ConnectionResetError  # werkzeug then sends nothing
+        headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        start_response(f"{status} {'OK' if status < 400 else 'Error'}", [*headers, ("Content-Length", str(len(reply)))])
+        return [reply]
+
+    def _ask_moto(self, environ: dict[str, Any], call: Call) -> tuple[int, list[tuple[str, str]], bytes]:
+        answer: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], None]:
+            answer[:] = [int(status.split()[0]), headers]
+            return lambda data: None
+
+        with self._lab.lock:
+            chunks = self._moto(environ, start_response)
+            reply = b"".join(chunks)
+            if _FILTER_MAY_CHANGE.search(call.action):
+                computing.apply_firewall(self._lab)
+        return answer[0], answer[1], reply
+
+    def _record(self, call: Call, started: float, status: int, code: str, wrong: Fault | None) -> None:
+        entry = {
+            "time": round(started, 3),
+            "duration": round(time.time() - started, 3),
+            "service": call.service,
+            "action": call.action,
+            "region": call.region,
+            "parameters": call.parameters,
+            "status": status,
+            "error": code or None,
+        }
+        if wrong:
+            entry["fault"] = "after" if wrong.after else "instead"
+        with self._log_lock:
+            self._log.write(json.dumps(entry) + "\n")
+
+
+class _Handler(untyped.MotoRequestHandler):  # type: ignore[misc]  # of Any: see untyped
+    protocol_version = "HTTP/1.1"  # clients keep their connection, as with AWS
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """calls.jsonl has it."""
+
+
+def _watch_for_drops(lab: Runtime) -> None:
+    """End sshd where the faults file says so, once per instance and entry."""
+    done: set[str] = set()
+    since: dict[str, float] = {}
+    while True:
+        time.sleep(_DROP_LOOK)
+        content = lab.faults.current()
+        bytes_limit, seconds = content.get("drop_sshd_after_bytes"), content.get("drop_sshd_after_seconds")
+        if bytes_limit is None and seconds is None:
+            done.clear()
+            since.clear()
+            continue
+        with lab.lock:
+            machines = {
+                instance.id: instance.machine for instance in computing.all_instances() if instance.state == "running"
+            }
+        for name, machine in machines.items():
+            if machine is None or name in done:
+                continue
+            read = machine.ssh_bytes()
+            if machine.has_session():
+                since.setdefault(name, time.monotonic())
+            late = seconds is not None and name in since and time.monotonic() - since[name] >= float(seconds)
+            if late or (bytes_limit is not None and read >= int(bytes_limit)):
+                machine.kill_sshd()
+                done.add(name)
+
+
+def main(state_directory: str, ready: int) -> None:
+    """Serve until killed. Writes the URL on the descriptor `ready` once it answers."""
+    state = Path(state_directory)
+    lab = Runtime(state, settings.read(os.environ))
+    set_current(lab)
+    ec2.install()
+    checkip.start(state / "lab")
+    with lab.lock:
+        lab.firewall.apply([])
+    server = make_server("127.0.0.1", 0, Api(lab), threaded=True, request_handler=_Handler)
+    server.daemon_threads = True  # type: ignore[attr-defined]  # of socketserver.ThreadingMixIn
+    threading.Thread(target=_watch_for_drops, args=(lab,), daemon=True).start()
+    os.write(ready, f"http://127.0.0.1:{server.port}\n".encode())
+    os.close(ready)
+    server.serve_forever()

@@ -1,0 +1,41 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The pure decisions of the collection, as filters for its roles."""
+
+from __future__ import annotations
+
+import os
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import flags, plan
+
+
+def _filter(function):
+    def apply(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            raise AnsibleFilterError(str(error)) from error
+
+    return apply
+
+
+def from_here(path):
+    """C(path) as seen from the directory that ansible-playbook was started in, not from the playbook's."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+class FilterModule:
+    """Filters of ec2_backup.ebs."""
+
+    def filters(self):
+        return {
+            "architecture": _filter(plan.architecture),
+            "aws_flags": _filter(flags.parse_aws_flags),
+            "device_candidates": _filter(plan.device_candidates),
+            "from_here": from_here,
+            "ssh_flags": _filter(flags.parse_ssh_flags),
+            "tag_value": _filter(plan.tag_value),
+            "volume_gib": _filter(plan.volume_gib),
+        }

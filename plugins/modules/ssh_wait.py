@@ -1,0 +1,94 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the ec2-backup authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ssh_wait
+short_description: Wait until a command can be run on an instance over SSH
+description:
+  - Runs a command on the instance again and again until that succeeds. A port that accepts proves nothing, a banner
+    proves sshd, only a command that ran proves the login.
+  - A host key that is not the expected one fails at once, and so does an C(ssh) that does not take its options.
+  - Runs on the host whose directory is saved.
+options:
+  ssh:
+    description:
+      - The complete argument list of ssh, up to and including C(login@host). A leading C(~/) of an element is expanded.
+    type: list
+    elements: str
+    required: true
+  timeout:
+    description:
+      - The seconds after which to give up.
+    type: float
+    default: 300
+  interval:
+    description:
+      - The seconds between the start of one attempt and that of the next, if the first has ended by then.
+    type: float
+    default: 0.5
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+    support: none
+    details: There is no instance to wait for. The task is skipped.
+author:
+  - The ec2-backup authors
+"""
+
+EXAMPLES = r"""
+- name: Wait for a login on the instance
+  ec2_backup.ebs.ssh_wait:
+    ssh: "{{ ['ssh'] + session.ssh_options + ['ec2-backup@203.0.113.7'] }}"
+    timeout: 300
+"""
+
+RETURN = r"""
+elapsed:
+  description: The seconds waited.
+  type: float
+  returned: always
+  sample: 21.3
+attempts:
+  description: How often it was tried.
+  type: int
+  returned: always
+  sample: 40
+login:
+  description: The user the command ran as.
+  type: str
+  returned: success
+  sample: ec2-backup
+kernel:
+  description: The instance's kernel, as C(uname -srm) tells it.
+  type: str
+  returned: success
+  sample: Linux 6.1.112-122.189.amzn2023.x86_64 x86_64
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import WaitError, expand_arguments, wait_for_login
+
+ARGUMENTS = {
+    "ssh": {"type": "list", "elements": "str", "required": True},
+    "timeout": {"type": "float", "default": 300},
+    "interval": {"type": "float", "default": 0.5},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS)
+    try:
+        ssh = expand_arguments(module.params["ssh"])
+        found = wait_for_login(ssh, module.params["timeout"], module.params["interval"])
+    except WaitError as error:
+        module.fail_json(msg=str(error), elapsed=error.elapsed, attempts=error.attempts, stderr=error.stderr)
+    module.exit_json(changed=False, **found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""One lab for most tests, with short times; a test that needs another one starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.harness import Lab, running_lab
+
+
+@pytest.fixture(scope="session")
+def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(shared_lab: Lab) -> Iterator[Lab]:
+    """The shared lab, with this process in its network."""
+    with shared_lab.network():
+        yield shared_lab
+        shared_lab.set_faults({})

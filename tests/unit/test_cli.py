@@ -1,0 +1,144 @@
+"""The command line, without running a playbook."""
+
+import os
+
+import pytest
+
+from ec2_backup import cli, playbook
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Replace the playbook by an outcome that the test sets; return what the playbook was asked for."""
+    asked = {"outcome": playbook.Outcome(rc=1)}
+
+    def run(name, variables, log_name, on_task):
+        asked.update(name=name, variables=variables, run_id=log_name, on_task=on_task)
+        return asked["outcome"]
+
+    monkeypatch.setattr(playbook, "run", run)
+    monkeypatch.delenv("EC2_BACKUP_FLAGS_AWS", raising=False)
+    monkeypatch.delenv("EC2_BACKUP_FLAGS_SSH", raising=False)
+    return asked
+
+
+def done(**result):
+    """The outcome of a backup that worked."""
+    stats = {"ec2_backup_results": {"localhost": {"volume_id": "vol-1", "warnings": [], **result}}}
+    return playbook.Outcome(rc=0, launching=True, stats=stats)
+
+
+def test_a_backup_prints_the_volume_and_nothing_else(ran, capsys):
+    ran["outcome"] = done()
+    assert cli.main(["/srv"]) == 0
+    assert capsys.readouterr() == ("vol-1\n", "")
+
+
+def test_a_source_that_changed_is_told_and_gives_status_3(ran, capsys):
+    ran["outcome"] = done(warnings=["./log: file changed as we read it"])
+    assert cli.main(["/srv"]) == 3
+    assert capsys.readouterr() == ("vol-1\n", "ec2-backup: warning: ./log: file changed as we read it\n")
+
+
+def test_a_failure_before_the_launch_leaves_nothing_and_gives_status_1(ran, capsys):
+    ran["outcome"] = playbook.Outcome(rc=2, failures=["Volume vol-1 is too small.", "later"])
+    assert cli.main(["/srv"]) == 1
+    assert capsys.readouterr() == ("", "ec2-backup: error: Volume vol-1 is too small.\n")
+
+
+def test_a_failure_that_ended_clean_gives_status_1(ran):
+    ran["outcome"] = playbook.Outcome(rc=2, failures=["x"], launching=True)
+    ran["outcome"].stats = StatsOfAnyRun()
+    assert cli.main(["/srv"]) == 1
+
+
+def test_a_failure_that_did_not_end_clean_gives_status_4_and_says_how_to_look(ran, capsys):
+    ran["outcome"] = playbook.Outcome(rc=2, failures=["x"], launching=True)
+    assert cli.main(["/srv"]) == 4
+    assert f"Values={ran['run_id']}" in capsys.readouterr().err
+
+
+class StatsOfAnyRun(dict):
+    """Stats that call every run settled."""
+
+    def get(self, key, default=None):
+        class Everything(dict):
+            def __contains__(self, run_id):
+                return True
+
+        return Everything() if key == "ec2_backup_settled" else default
+
+
+def test_arguments_become_role_variables(ran):
+    ran["outcome"] = done()
+    volume = "vol-0123456789abcdef0"
+    cli.main(["backup", "-v", volume, "-l", "zstd", "-r", "cat", "--force", "-e", "ec2_backup_name=a=b", "dir"])
+    run_id = ran["variables"].pop("ec2_backup_run_id")
+    assert run_id == ran["run_id"]
+    assert ran["variables"] == {
+        "ec2_backup_source": os.path.abspath("dir"),
+        "ec2_backup_volume_id": volume,
+        "ec2_backup_local_filter": "zstd",
+        "ec2_backup_remote_filter": "cat",
+        "ec2_backup_force": True,
+        "ec2_backup_name": "a=b",
+    }
+
+
+def test_a_directory_that_has_a_commands_name_is_given_with_its_path(ran):
+    ran["outcome"] = done()
+    cli.main(["./backup"])
+    assert ran["variables"]["ec2_backup_source"] == os.path.abspath("backup")
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment", "message"),
+    [
+        ([], {}, "the following arguments are required: DIR"),
+        (["-v", "vol-1", "/srv"], {}, "'vol-1' is not a volume ID"),
+        (["--frobnicate", "/srv"], {}, "unrecognized arguments: --frobnicate"),
+        (["/srv", "/usr"], {}, "unrecognized arguments: /usr"),
+        (["-e", "path=x", "/srv"], {}, "'path=x' is not of the form ec2_backup_NAME=VALUE"),
+        (["/srv"], {"EC2_BACKUP_FLAGS_AWS": "--user-data x"}, "--user-data is not an option that ec2-backup knows"),
+        (["/srv"], {"EC2_BACKUP_FLAGS_SSH": "host"}, "'host' is not an option of ssh"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(ran, capsys, monkeypatch, argv, environment, message):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("ec2-backup: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_run_ids_sort_by_time_and_differ():
+    first, second = cli.new_run_id(), cli.new_run_id()
+    assert first != second
+    assert first[:8].isdigit()
+    assert len(first) == len("20261122t184500z-1f2e3d4c")
+
+
+def test_the_first_failure_is_the_cause():
+    outcome = playbook.Outcome()
+    for event in (
+        {"event": "runner_on_failed", "event_data": {"ignore_errors": True, "res": {"msg": "ignored"}}},
+        {"event": "runner_on_failed", "event_data": {"res": {"msg": "the\n  cause"}}},
+        {"event": "runner_on_unreachable", "event_data": {"host": "web1", "res": {"msg": "no route"}}},
+        {"event": "playbook_on_stats", "event_data": {"artifact_data": {"a": 1}}},
+    ):
+        playbook.record(outcome, event)
+    assert outcome.failures == ["the cause", "Host web1 is unreachable: no route"]
+    assert outcome.stats == {"a": 1}
+
+
+def test_a_task_that_makes_something_in_the_account_is_remembered():
+    outcome = playbook.Outcome()
+    event = {
+        "event": "playbook_on_task_start",
+        "event_data": {"task": "Launch", "task_action": "amazon.aws.ec2_instance"},
+    }
+    assert playbook.record(outcome, event) == "Launch"
+    assert outcome.launching
