@@ -148,6 +148,7 @@ class Api:
             "action": call.action,
             "region": call.region,
             "parameters": call.parameters,
+            "outcome": "error" if code else "ok",
             "status": status,
             "error": code or None,
         }

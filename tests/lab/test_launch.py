@@ -107,6 +107,7 @@ def test_every_call_is_logged(lab: Lab) -> None:
     lab.ami()
     first, second = lab.calls()[before:]
     assert (first["service"], first["action"], first["region"]) == ("ec2", "DescribeVolumes", "us-east-1")
+    assert (first["outcome"], second["outcome"]) == ("error", "ok")
     assert (first["parameters"], first["status"], first["error"]) == (
         {"VolumeId.1": "vol-0123"},
         400,
