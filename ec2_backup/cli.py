@@ -3,17 +3,20 @@
 """The command line: arguments in, a volume ID on stdout, one line on stderr if it went wrong."""
 
 import argparse
+import contextlib
 import os
 import re
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags, parse_ssh_flags
-from ec2_backup import __version__, playbook
+from ec2_backup import __version__
+from ec2_backup.playbook import Playbook
 from ec2_backup.status import Status, UserError, say
+from ec2_backup.supervise import Supervised, by_hand, supervise
 
 EPILOG = """\
 environment:
@@ -27,6 +30,9 @@ exit status:
   0 done   1 failed, nothing left behind   2 wrong usage
   3 done, but some source files changed or could not be read
   4 failed, and something may be left behind
+  128+N ended by signal N, nothing left behind
+
+`ec2-backup cleanup` removes what was left behind; see its --help.
 """
 
 
@@ -68,6 +74,16 @@ def parser() -> argparse.ArgumentParser:
         "-r", dest="remote_filter", metavar="FILTER", help="pipe the archive through this command on the instance"
     )
     result.add_argument(
+        "--force", action="store_true", help="overwrite a filesystem or a partition table on the given volume"
+    )
+    add_common(result)
+    result.add_argument("--version", action="version", version=f"ec2-backup {__version__}")
+    return result
+
+
+def add_common(result: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    result.add_argument(
         "-e",
         dest="variables",
         metavar="NAME=VALUE",
@@ -76,12 +92,12 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="set a variable of the roles, such as ec2_backup_volume_type=gp2",
     )
-    result.add_argument(
-        "--force", action="store_true", help="overwrite a filesystem or a partition table on the given volume"
-    )
     result.add_argument("--verbose", action="store_true", help="name each step on stderr")
-    result.add_argument("--version", action="version", version=f"ec2-backup {__version__}")
-    return result
+
+
+def on_task(arguments: argparse.Namespace) -> Callable[[str], None]:
+    """What is done as a step begins: it is named on stderr if that was asked for."""
+    return say if arguments.verbose or os.environ.get("EC2_BACKUP_VERBOSE") else lambda task: None
 
 
 def check_environment() -> None:
@@ -112,41 +128,89 @@ def new_run_id() -> str:
     return time.strftime("%Y%m%dt%H%M%Sz-", time.gmtime()) + secrets.token_hex(4)
 
 
-def conclude(outcome: playbook.Outcome, run_id: str) -> Status:
+def emit(text: str) -> bool:
+    """Print the result; return whether it got out (a closed pipe or a full disk keep it in)."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        say(f"error: {text} could not be written to standard output: {error.strerror}")
+        # Or the interpreter would try again, and complain, when it exits.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def conclude(run: Supervised, run_id: str) -> int:
     """Print the result, or the error, and return the status to leave with."""
-    result = outcome.stats.get("ec2_backup_results", {}).get("localhost")
-    settled = not outcome.launching or run_id in outcome.stats.get("ec2_backup_settled", {})
+    outcome, result = run.outcome, run.result
     for warning in [*outcome.warnings, *(result["warnings"] if result else [])]:
         say(f"warning: {warning}")
-    if result:
-        print(result["volume_id"], flush=True)
-    if outcome.rc == 0 and result:
-        return Status.INCOMPLETE_SOURCE if result["warnings"] else Status.DONE
-    cause = outcome.failures[0] if outcome.failures else f"ansible-playbook ended with status {outcome.rc}"
-    say(f"error: {cause}" + (f" (log: {outcome.log})" if outcome.log else ""))
-    if settled:
-        return Status.FAILED
-    say(
-        "error: something may be left behind; see: aws ec2 describe-instances"
-        f" --filters Name=tag:ec2-backup:run-id,Values={run_id}"
-    )
+    printed = emit(result["volume_id"]) if result else False
+    if run.signal is None and outcome.rc == 0 and result and not run.left:
+        status = Status.INCOMPLETE_SOURCE if result["warnings"] else Status.DONE
+        return status if printed else Status.FAILED
+    log = f" (log: {outcome.log})" if outcome.log else ""
+    if run.signal is None:
+        cause = outcome.failures[0] if outcome.failures else f"ansible-playbook ended with status {outcome.rc}"
+        say(f"error: {cause}{log}")
+    elif result:
+        say(f"{run.signal.name}: came when the backup was complete already")
+    else:
+        say(f"error: ended by {run.signal.name}{log}")
+    if run.left == []:
+        return Status.FAILED if run.signal is None else 128 + run.signal
+    what = ", ".join(run.left) if run.left else f"what is tagged ec2-backup:run-id={run_id}"
+    reason = next((failure for failure in outcome.failures if failure.startswith("cleaning up: ")), "")
+    say(f"error: may be left behind: {what}; remove it with: {by_hand(run_id, outcome.region)}")
+    if reason:
+        say(f"error: {reason}")
     return Status.LEFT_BEHIND
 
 
-def backup(argv: Sequence[str]) -> Status:
+def backup(argv: Sequence[str]) -> int:
     """The command ``backup``."""
     arguments = parser().parse_args(argv)
     check_environment()
-    verbose = arguments.verbose or os.environ.get("EC2_BACKUP_VERBOSE")
     run_id = new_run_id()
-    outcome = playbook.run(
-        "backup", role_variables(arguments, run_id), run_id, on_task=say if verbose else lambda task: None
+    return conclude(supervise(role_variables(arguments, run_id), run_id, on_task(arguments)), run_id)
+
+
+def cleanup_parser() -> argparse.ArgumentParser:
+    """The parser of ``cleanup``."""
+    result = Parser(
+        prog="ec2-backup cleanup",
+        description="Remove what backups left behind: all that is past its expiry, or all of one run.",
+        allow_abbrev=False,
     )
-    return conclude(outcome, run_id)
+    result.add_argument("--run-id", metavar="ID", help="remove what this run made, expired or not")
+    result.add_argument("--dry-run", action="store_true", help="only list what would be removed")
+    add_common(result)
+    return result
+
+
+def cleanup(argv: Sequence[str]) -> int:
+    """The command ``cleanup``: one line on stdout for each thing that it removed."""
+    arguments = cleanup_parser().parse_args(argv)
+    check_environment()
+    variables = {
+        **dict(arguments.variables),
+        "ec2_backup_cleanup_run_id": arguments.run_id or "",
+        "ec2_backup_cleanup_dry_run": arguments.dry_run,
+    }
+    outcome = Playbook("cleanup", variables, new_run_id()).run(on_task(arguments))
+    told = outcome.stats.get("ec2_backup_cleanup") or {}
+    for item in told.get("removed", []):
+        emit(f"{item['action']} {item['kind']} {item['id']} of run {item['run_id']}")
+    if outcome.rc == 0:
+        return Status.DONE
+    cause = outcome.failures[0] if outcome.failures else f"ansible-playbook ended with status {outcome.rc}"
+    say(f"error: {cause}" + (f" (log: {outcome.log})" if outcome.log else ""))
+    return Status.LEFT_BEHIND if told.get("left") else Status.FAILED
 
 
 # A directory of such a name is given as ./NAME.
-COMMANDS = {"backup": backup}
+COMMANDS = {"backup": backup, "cleanup": cleanup}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS[words.pop(0)] if words and words[0] in COMMANDS else backup
     try:
-        return command(words)
+        return int(command(words))
     except UserError as error:
         say(f"error: {error}")
         return error.status

@@ -11,13 +11,19 @@ import dataclasses
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ec2_backup import processes
+
 COLLECTION = "ec2_backup.ebs"
+STREAM = f"{COLLECTION}.stream_send"
+# The tasks that make something in the account.
+MAKING = ("amazon.aws.ec2_instance", "amazon.aws.ec2_security_group")
 
 _CONFIG = """\
 [defaults]
@@ -35,10 +41,12 @@ pipelining = True
 
 @dataclasses.dataclass
 class Outcome:
-    """How a playbook ended."""
+    """How far a playbook came, and how it ended."""
 
     rc: int = 1
-    """The exit status of ansible-playbook."""
+    """The exit status of ansible-playbook; negative: ended by that signal."""
+    action: str = ""
+    """The action of the task that began last."""
     failures: list[str] = dataclasses.field(default_factory=list)
     """The messages of the tasks that failed, the cause first."""
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -47,6 +55,12 @@ class Outcome:
     """What the play handed back with set_stats."""
     launching: bool = False
     """Whether a task began that makes something in the account."""
+    sent: bool = False
+    """Whether the stream is on the volume; what is left to do is to commit it and to end the instance."""
+    made: dict[str, None] = dataclasses.field(default_factory=dict)
+    """The IDs of what the run made, as far as they are known, in that order."""
+    region: str | None = None
+    """The region that a given volume was found in."""
     log: Path | None = None
     """Where Ansible's own output of a failed run is kept."""
 
@@ -73,20 +87,39 @@ def record(outcome: Outcome, event: Mapping[str, Any]) -> str | None:
     data = event.get("event_data") or {}
     match event.get("event"):
         case "playbook_on_task_start":
-            outcome.launching |= data.get("task_action") in ("amazon.aws.ec2_instance", "amazon.aws.ec2_security_group")
+            outcome.action = str(data.get("task_action"))
+            outcome.launching |= outcome.action in MAKING
             # Ansible's own housekeeping between the steps means nothing to a person.
-            return None if str(data.get("task_action")).startswith("ansible.builtin.") else str(data.get("task"))
+            return None if outcome.action.startswith("ansible.builtin.") else str(data.get("task"))
+        case "runner_on_ok":
+            _record_success(outcome, str(data.get("task_action")), data.get("res") or {}, data)
         case "runner_on_failed" if not data.get("ignore_errors"):
             outcome.failures.append(message(data))
         case "runner_on_unreachable":
             outcome.failures.append(f"Host {data.get('host')} is unreachable: {message(data)}")
-        case "runner_on_ok" if data.get("task_action") == "ansible.builtin.debug":
-            text = message(data)
-            if text.startswith("Warning: "):
-                outcome.warnings.append(text.removeprefix("Warning: "))
         case "playbook_on_stats":
             outcome.stats = dict(data.get("artifact_data") or {})
     return None
+
+
+def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    facts = result.get("ansible_facts") or {}
+    if action == "ansible.builtin.debug":
+        text = message(data)
+        if text.startswith("Warning: "):
+            outcome.warnings.append(text.removeprefix("Warning: "))
+    elif action == STREAM:
+        outcome.sent = True
+    elif action == f"{COLLECTION}.volume_find":
+        outcome.region = result.get("region")
+    elif action == "amazon.aws.ec2_security_group" and result.get("group_id"):
+        outcome.made[str(result["group_id"])] = None
+    elif action == "ansible.builtin.set_fact":
+        instance = (facts.get("__ec2_backup_instance") or {}).get("instance_id")
+        volume = facts.get("__ec2_backup_volume") or {}
+        for resource in (instance, None if volume.get("given") else volume.get("volume_id")):
+            if resource:
+                outcome.made[str(resource)] = None
 
 
 def message(data: Mapping[str, Any]) -> str:
@@ -97,59 +130,92 @@ def message(data: Mapping[str, Any]) -> str:
     return " ".join(str(text).split())
 
 
-def run(
-    name: str, variables: Mapping[str, Any], log_name: str, on_task: Callable[[str], None] = lambda task: None
-) -> Outcome:
-    """Run the playbook ``name`` of the collection on this host with the given role variables.
+class Playbook:
+    """One playbook of the collection, run once on this host."""
 
-    :param log_name: the file name under which Ansible's output is kept if the playbook fails.
-    :param on_task: called with each task's name as it begins, from runner's own loop: return fast.
-    """
-    import ansible_runner
+    def __init__(self, name: str, variables: Mapping[str, Any], run_id: str) -> None:
+        self.outcome = Outcome()
+        self._name = name
+        self._variables = variables
+        self._run_id = run_id
+        self._pid: int | None = None
+        self._stop = False
 
-    outcome = Outcome()
-    collection = collection_directory()
-    private = Path(tempfile.mkdtemp(prefix="ec2-backup-"))  # 0700
-    try:
-        (private / "tmp").mkdir(mode=0o700)
-        config = private / "ansible.cfg"
-        config.write_text(_CONFIG.format(private=private, collections=collection.parents[2]))
+    def interrupt(self) -> None:
+        """Ask for an orderly end; called from a signal handler, so it only sends signals.
 
-        def handle(event: dict[str, Any]) -> bool:
-            task = record(outcome, event)
-            if task:
-                on_task(task)
-            return False  # no event files
+        While streaming, the connection is cut: the task fails and the play's own ``always`` runs. Otherwise Ansible is
+        interrupted, which makes it end its workers but run nothing more (seen with ansible-core 2.19). What commits the
+        volume or ends the run is left to finish: it is short, and breaking it off helps nobody.
+        """
+        self._stop = True
+        if self._pid is None or self.outcome.sent or self.outcome.failures:
+            return
+        connections = processes.of_run(self._run_id, "ssh") if self.outcome.action == STREAM else []
+        if connections:
+            processes.tell(connections, signal.SIGTERM)
+        else:
+            processes.tell([self._pid], signal.SIGINT)
 
-        runner = ansible_runner.run(
-            private_data_dir=str(private),
-            playbook=str(collection / "playbooks" / f"{name}.yml"),
-            inventory={
-                "all": {
-                    "hosts": {
-                        "localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    def run(self, on_task: Callable[[str], None] = lambda task: None) -> Outcome:
+        """Run it to its end.
+
+        :param on_task: called with each task's name as it begins, from runner's own loop: return fast.
+        """
+        import ansible_runner  # here, because its import takes longer than --help may
+
+        collection = collection_directory()
+        private = Path(tempfile.mkdtemp(prefix="ec2-backup-"))  # 0700
+        try:
+            (private / "tmp").mkdir(mode=0o700)
+            config = private / "ansible.cfg"
+            config.write_text(_CONFIG.format(private=private, collections=collection.parents[2]))
+
+            def handle(event: dict[str, Any]) -> bool:
+                task = record(self.outcome, event)
+                if self._pid is None and event.get("pid"):
+                    self._pid = int(event["pid"])
+                    if self._stop:
+                        self.interrupt()
+                if task:
+                    on_task(task)
+                return False  # no event files
+
+            runner = ansible_runner.run(
+                private_data_dir=str(private),
+                playbook=str(collection / "playbooks" / f"{self._name}.yml"),
+                inventory={
+                    "all": {
+                        "hosts": {
+                            "localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+                        }
                     }
-                }
-            },
-            extravars=dict(variables),
-            envvars={
-                "ANSIBLE_CONFIG": str(config),
-                "ANSIBLE_FORCE_COLOR": "0",
-                "ANSIBLE_NOCOLOR": "1",
-                # ansible-playbook stands beside our interpreter, whether or not that directory is on the user's PATH.
-                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-            },
-            quiet=True,
-            suppress_env_files=False,
-            event_handler=handle,
-            cancel_callback=lambda: False,
-        )
-        outcome.rc = 1 if runner.rc is None else runner.rc
-        if outcome.rc != 0:
-            outcome.log = _keep_log(Path(runner.config.artifact_dir) / "stdout", log_name)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
-    return outcome
+                },
+                extravars=dict(self._variables),
+                envvars={
+                    "ANSIBLE_CONFIG": str(config),
+                    "ANSIBLE_FORCE_COLOR": "0",
+                    "ANSIBLE_NOCOLOR": "1",
+                    # ansible-playbook stands beside our interpreter, on the user's PATH or not.
+                    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+                    # The run's keys too go where we remove them, whatever becomes of the play.
+                    "TMPDIR": str(private / "tmp"),
+                    processes.MARKER: self._run_id,
+                },
+                quiet=True,
+                suppress_env_files=False,
+                event_handler=handle,
+                cancel_callback=lambda: False,
+            )
+            self.outcome.rc = 1 if runner.rc is None else runner.rc
+            if self.outcome.rc != 0:
+                self.outcome.log = _keep_log(
+                    Path(runner.config.artifact_dir) / "stdout", f"{self._run_id}-{self._name}"
+                )
+        finally:
+            processes.end(self._run_id)
+            shutil.rmtree(private, ignore_errors=True)
+        return self.outcome
 
 
 def _keep_log(output: Path, log_name: str) -> Path | None:

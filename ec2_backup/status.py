@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What the exit status says, and how errors look."""
 
+import contextlib
 import enum
 import sys
 
@@ -28,5 +29,9 @@ class UserError(Exception):
 
 
 def say(text: str) -> None:
-    """Print a line on stderr, where everything but the result goes."""
-    print(f"ec2-backup: {text}", file=sys.stderr, flush=True)
+    """Print a line on stderr, where everything but the result goes.
+
+    A stderr that is closed or full must not keep anybody from cleaning up.
+    """
+    with contextlib.suppress(OSError):
+        print(f"ec2-backup: {text}", file=sys.stderr, flush=True)

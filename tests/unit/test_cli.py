@@ -1,76 +1,106 @@
 """The command line, without running a playbook."""
 
+import errno
+import io
 import os
+import signal
+import sys
 
 import pytest
 
 from ec2_backup import cli, playbook
+from ec2_backup.playbook import Outcome
+from ec2_backup.supervise import Supervised
+
+RUN = "20261122t184500z-1f2e3d4c"
 
 
 @pytest.fixture
 def ran(monkeypatch):
-    """Replace the playbook by an outcome that the test sets; return what the playbook was asked for."""
-    asked = {"outcome": playbook.Outcome(rc=1)}
+    """Replace the supervised run by one that ended as the test says; return what it was asked for."""
+    asked = {"run": Supervised(Outcome(rc=1), None, [])}
 
-    def run(name, variables, log_name, on_task):
-        asked.update(name=name, variables=variables, run_id=log_name, on_task=on_task)
-        return asked["outcome"]
+    def supervise(variables, run_id, on_task):
+        asked.update(variables=variables, run_id=run_id)
+        return asked["run"]
 
-    monkeypatch.setattr(playbook, "run", run)
+    monkeypatch.setattr(cli, "supervise", supervise)
     monkeypatch.delenv("EC2_BACKUP_FLAGS_AWS", raising=False)
     monkeypatch.delenv("EC2_BACKUP_FLAGS_SSH", raising=False)
     return asked
 
 
-def done(**result):
-    """The outcome of a backup that worked."""
+def done(caught=None, left=(), **result):
+    """A backup that worked."""
     stats = {"ec2_backup_results": {"localhost": {"volume_id": "vol-1", "warnings": [], **result}}}
-    return playbook.Outcome(rc=0, launching=True, stats=stats)
+    return Supervised(Outcome(rc=0, launching=True, stats=stats), caught, list(left))
 
 
 def test_a_backup_prints_the_volume_and_nothing_else(ran, capsys):
-    ran["outcome"] = done()
+    ran["run"] = done()
     assert cli.main(["/srv"]) == 0
     assert capsys.readouterr() == ("vol-1\n", "")
 
 
 def test_a_source_that_changed_is_told_and_gives_status_3(ran, capsys):
-    ran["outcome"] = done(warnings=["./log: file changed as we read it"])
+    ran["run"] = done(warnings=["./log: file changed as we read it"])
     assert cli.main(["/srv"]) == 3
     assert capsys.readouterr() == ("vol-1\n", "ec2-backup: warning: ./log: file changed as we read it\n")
 
 
-def test_a_failure_before_the_launch_leaves_nothing_and_gives_status_1(ran, capsys):
-    ran["outcome"] = playbook.Outcome(rc=2, failures=["Volume vol-1 is too small.", "later"])
+def test_a_failure_that_left_nothing_gives_status_1_and_its_cause(ran, capsys):
+    ran["run"] = Supervised(Outcome(rc=2, failures=["Volume vol-1 is too small.", "later"]), None, [])
     assert cli.main(["/srv"]) == 1
     assert capsys.readouterr() == ("", "ec2-backup: error: Volume vol-1 is too small.\n")
 
 
-def test_a_failure_that_ended_clean_gives_status_1(ran):
-    ran["outcome"] = playbook.Outcome(rc=2, failures=["x"], launching=True)
-    ran["outcome"].stats = StatsOfAnyRun()
-    assert cli.main(["/srv"]) == 1
-
-
-def test_a_failure_that_did_not_end_clean_gives_status_4_and_says_how_to_look(ran, capsys):
-    ran["outcome"] = playbook.Outcome(rc=2, failures=["x"], launching=True)
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [(["i-1", "sg-2"], "i-1, sg-2"), (None, f"what is tagged ec2-backup:run-id={RUN}")],
+)
+def test_a_failure_that_left_something_gives_status_4_and_the_command_that_removes_it(
+    ran, capsys, monkeypatch, left, words
+):
+    monkeypatch.setattr(cli, "new_run_id", lambda: RUN)
+    failures = ["the cause", "cleaning up: no answer"]
+    ran["run"] = Supervised(Outcome(rc=2, failures=failures, launching=True, region="eu-west-1"), None, left)
     assert cli.main(["/srv"]) == 4
-    assert f"Values={ran['run_id']}" in capsys.readouterr().err
+    command = f"ec2-backup cleanup --run-id {RUN} -e ec2_backup_region=eu-west-1"
+    assert capsys.readouterr() == (
+        "",
+        (
+            "ec2-backup: error: the cause\n"
+            f"ec2-backup: error: may be left behind: {words}; remove it with: {command}\n"
+            "ec2-backup: error: cleaning up: no answer\n"
+        ),
+    )
 
 
-class StatsOfAnyRun(dict):
-    """Stats that call every run settled."""
+def test_a_signal_gives_its_status(ran, capsys):
+    ran["run"] = Supervised(Outcome(rc=254), signal.SIGTERM, [])
+    assert cli.main(["/srv"]) == 128 + 15
+    assert capsys.readouterr() == ("", "ec2-backup: error: ended by SIGTERM\n")
 
-    def get(self, key, default=None):
-        class Everything(dict):
-            def __contains__(self, run_id):
-                return True
 
-        return Everything() if key == "ec2_backup_settled" else default
+def test_a_signal_that_came_after_the_commit_still_tells_the_volume(ran, capsys):
+    ran["run"] = done(caught=signal.SIGINT)
+    assert cli.main(["/srv"]) == 128 + 2
+    assert capsys.readouterr().out == "vol-1\n"
+
+
+def test_a_standard_output_that_takes_nothing_is_an_error_that_names_the_volume(ran, capsys, monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    ran["run"] = done()
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert cli.main(["/srv"]) == 1
+    assert "vol-1 could not be written to standard output: No space left" in capsys.readouterr().err
 
 
 def test_arguments_become_role_variables(ran):
-    ran["outcome"] = done()
+    ran["run"] = done()
     volume = "vol-0123456789abcdef0"
     cli.main(["backup", "-v", volume, "-l", "zstd", "-r", "cat", "--force", "-e", "ec2_backup_name=a=b", "dir"])
     run_id = ran["variables"].pop("ec2_backup_run_id")
@@ -86,7 +116,7 @@ def test_arguments_become_role_variables(ran):
 
 
 def test_a_directory_that_has_a_commands_name_is_given_with_its_path(ran):
-    ran["outcome"] = done()
+    ran["run"] = done()
     cli.main(["./backup"])
     assert ran["variables"]["ec2_backup_source"] == os.path.abspath("backup")
 
