@@ -4,6 +4,7 @@
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -50,12 +51,17 @@ def volume_id(text: str) -> str:
     return text
 
 
-def assignment(text: str) -> tuple[str, str]:
-    """Split ``ec2_backup_NAME=VALUE``."""
+def assignment(text: str) -> tuple[str, Any]:
+    """Split ``ec2_backup_NAME=VALUE``; a value that begins with ``[`` or ``{`` is JSON, any other is a string."""
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"ec2_backup_[a-z0-9_]+", name):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form ec2_backup_NAME=VALUE")
-    return name, value
+    if not value.startswith(("[", "{")):
+        return name, value
+    try:
+        return name, json.loads(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"the value of {name} begins like JSON, but is none: {error}") from error
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,17 +13,17 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ec2_backup import processes
+from ec2_backup.private import TEMPORARY, private_directory
 
 COLLECTION = "ec2_backup.ebs"
 STREAM = f"{COLLECTION}.stream_send"
 # The tasks that make something in the account.
-MAKING = ("amazon.aws.ec2_instance", "amazon.aws.ec2_security_group")
+MAKING = (f"{COLLECTION}.instance_launch", "amazon.aws.ec2_security_group")
 
 _CONFIG = """\
 [defaults]
@@ -103,7 +103,6 @@ def record(outcome: Outcome, event: Mapping[str, Any]) -> str | None:
 
 
 def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    facts = result.get("ansible_facts") or {}
     if action == "ansible.builtin.debug":
         text = message(data)
         if text.startswith("Warning: "):
@@ -112,14 +111,14 @@ def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], da
         outcome.sent = True
     elif action == f"{COLLECTION}.volume_find":
         outcome.region = result.get("region")
-    elif action == "amazon.aws.ec2_security_group" and result.get("group_id"):
-        outcome.made[str(result["group_id"])] = None
-    elif action == "ansible.builtin.set_fact":
-        instance = (facts.get("__ec2_backup_instance") or {}).get("instance_id")
-        volume = facts.get("__ec2_backup_volume") or {}
-        for resource in (instance, None if volume.get("given") else volume.get("volume_id")):
+    elif action in MAKING:
+        for resource in (result.get("group_id"), result.get("instance_id")):
             if resource:
                 outcome.made[str(resource)] = None
+    elif action == "ansible.builtin.set_fact":
+        volume = (result.get("ansible_facts") or {}).get("__ec2_backup_volume") or {}
+        if volume.get("volume_id") and not volume.get("given"):
+            outcome.made[str(volume["volume_id"])] = None
 
 
 def message(data: Mapping[str, Any]) -> str:
@@ -162,60 +161,54 @@ class Playbook:
 
         :param on_task: called with each task's name as it begins, from runner's own loop: return fast.
         """
+        with private_directory() as private:
+            try:
+                self._invoke(private, on_task)
+            finally:
+                processes.end(self._run_id)
+        return self.outcome
+
+    def _invoke(self, private: Path, on_task: Callable[[str], None]) -> None:
         import ansible_runner  # here, because its import takes longer than --help may
 
+        def handle(event: dict[str, Any]) -> bool:
+            task = record(self.outcome, event)
+            if self._pid is None and event.get("pid"):
+                self._pid = int(event["pid"])
+                if self._stop:
+                    self.interrupt()
+            if task:
+                on_task(task)
+            return False  # no event files
+
         collection = collection_directory()
-        private = Path(tempfile.mkdtemp(prefix="ec2-backup-"))  # 0700
-        try:
-            (private / "tmp").mkdir(mode=0o700)
-            config = private / "ansible.cfg"
-            config.write_text(_CONFIG.format(private=private, collections=collection.parents[2]))
-
-            def handle(event: dict[str, Any]) -> bool:
-                task = record(self.outcome, event)
-                if self._pid is None and event.get("pid"):
-                    self._pid = int(event["pid"])
-                    if self._stop:
-                        self.interrupt()
-                if task:
-                    on_task(task)
-                return False  # no event files
-
-            runner = ansible_runner.run(
-                private_data_dir=str(private),
-                playbook=str(collection / "playbooks" / f"{self._name}.yml"),
-                inventory={
-                    "all": {
-                        "hosts": {
-                            "localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-                        }
-                    }
-                },
-                extravars=dict(self._variables),
-                envvars={
-                    "ANSIBLE_CONFIG": str(config),
-                    "ANSIBLE_FORCE_COLOR": "0",
-                    "ANSIBLE_NOCOLOR": "1",
-                    # ansible-playbook stands beside our interpreter, on the user's PATH or not.
-                    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-                    # The run's keys too go where we remove them, whatever becomes of the play.
-                    "TMPDIR": str(private / "tmp"),
-                    processes.MARKER: self._run_id,
-                },
-                quiet=True,
-                suppress_env_files=False,
-                event_handler=handle,
-                cancel_callback=lambda: False,
-            )
-            self.outcome.rc = 1 if runner.rc is None else runner.rc
-            if self.outcome.rc != 0:
-                self.outcome.log = _keep_log(
-                    Path(runner.config.artifact_dir) / "stdout", f"{self._run_id}-{self._name}"
-                )
-        finally:
-            processes.end(self._run_id)
-            shutil.rmtree(private, ignore_errors=True)
-        return self.outcome
+        config = private / "ansible.cfg"
+        config.write_text(_CONFIG.format(private=private, collections=collection.parents[2]))
+        here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        runner = ansible_runner.run(
+            private_data_dir=str(private),
+            playbook=str(collection / "playbooks" / f"{self._name}.yml"),
+            inventory={"all": {"hosts": {"localhost": here}}},
+            extravars=dict(self._variables),
+            envvars={
+                "ANSIBLE_CONFIG": str(config),
+                "ANSIBLE_FORCE_COLOR": "0",
+                "ANSIBLE_NOCOLOR": "1",
+                # ansible-playbook stands beside our interpreter, on the user's PATH or not.
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+                # The run's keys too go where we remove them, whatever becomes of the play.
+                "TMPDIR": str(private / TEMPORARY),
+                processes.MARKER: self._run_id,
+            },
+            quiet=True,
+            suppress_env_files=False,
+            event_handler=handle,
+            cancel_callback=lambda: False,
+        )
+        self.outcome.rc = 1 if runner.rc is None else runner.rc
+        if self.outcome.rc != 0:
+            output = Path(runner.config.artifact_dir) / "stdout"
+            self.outcome.log = _keep_log(output, f"{self._run_id}-{self._name}")
 
 
 def _keep_log(output: Path, log_name: str) -> Path | None:

@@ -15,19 +15,27 @@ from pathlib import Path
 MARKER = "EC2_BACKUP_RUN_ID"
 
 
-def of_run(run_id: str, command: str = "") -> list[int]:
-    """The IDs of a run's processes, this one not among them; only of those named ``command`` if it is given."""
-    marker = f"{MARKER}={run_id}".encode()
+def carrying(variable: str, value: str) -> list[int]:
+    """The IDs of the processes, this one not among them, that have this variable with this value."""
+    wanted = f"{variable}={value}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         # Processes end while one looks, and those of other users may not be looked at.
         with contextlib.suppress(OSError):
-            if marker in (entry / "environ").read_bytes().split(b"\0") and (
-                not command or (entry / "comm").read_text().strip() == command
-            ):
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
+    return found
+
+
+def of_run(run_id: str, command: str = "") -> list[int]:
+    """The IDs of a run's processes, this one not among them; only of those named ``command`` if it is given."""
+    found = []
+    for pid in carrying(MARKER, run_id):
+        with contextlib.suppress(OSError):
+            if not command or Path(f"/proc/{pid}/comm").read_text().strip() == command:
+                found.append(pid)
     return found
 
 

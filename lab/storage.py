@@ -19,6 +19,7 @@ class LabVolume(untyped.Volume):  # type: ignore[misc]  # of Any: see untyped
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.available_at = time.monotonic() + current().settings.volume_creating
+        self.snapshot_id: str = self.snapshot_id or ""  # EC2 answers with an empty element; amazon.aws relies on it
         self.loop: LoopDevice | None = None
 
     @property

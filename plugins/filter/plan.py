@@ -8,7 +8,7 @@ import os
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import flags, plan
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import cleanup, flags, plan
 
 
 def _filter(function):
@@ -33,8 +33,11 @@ class FilterModule:
         return {
             "architecture": _filter(plan.architecture),
             "aws_flags": _filter(flags.parse_aws_flags),
+            "cleanup_plan": _filter(cleanup.plan),
+            "cleanup_progress": _filter(cleanup.progress),
             "device_candidates": _filter(plan.device_candidates),
             "from_here": from_here,
+            "launch_candidates": _filter(plan.launch_candidates),
             "ssh_flags": _filter(flags.parse_ssh_flags),
             "tag_value": _filter(plan.tag_value),
             "volume_gib": _filter(plan.volume_gib),

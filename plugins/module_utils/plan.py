@@ -54,3 +54,17 @@ def device_candidates(device_name: str) -> list[str]:
     name = device_name if device_name.startswith("/dev/") else "/dev/" + device_name
     letter = re.match(r"^/dev/(?:sd|xvd)([a-z]{1,2}\d*)$", name)
     return [name] if not letter else ["/dev/xvd" + letter.group(1), "/dev/sd" + letter.group(1)]
+
+
+def launch_candidates(instance_types: list[str], subnets: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Where to try a launch, best first: the first type in every zone, then the next type.
+
+    :param subnets: as M(amazon.aws.ec2_vpc_subnet_info) returns them; the order of zones is that of their names.
+    :returns: dicts of C(instance_type), C(subnet_id) and C(zone).
+    """
+    in_order = sorted(subnets, key=lambda subnet: subnet["availability_zone"])
+    return [
+        {"instance_type": instance_type, "subnet_id": subnet["subnet_id"], "zone": subnet["availability_zone"]}
+        for instance_type in instance_types
+        for subnet in in_order
+    ]

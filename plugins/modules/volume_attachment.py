@@ -102,7 +102,12 @@ def attach(module, client, volume, describe):
     if module.check_mode:
         return not mine, volume
     if not mine:
-        client.attach_volume(VolumeId=volume_id, InstanceId=instance_id, Device=device)
+        try:
+            client.attach_volume(VolumeId=volume_id, InstanceId=instance_id, Device=device)
+        except ClientError:
+            # A call whose reply was lost is sent again, and then refused for what it did itself.
+            if not to_instance(describe(), instance_id):
+                raise
     return not mine, wait_for(
         lambda seen: seen is not None and (to_instance(seen, instance_id) or {}).get("State") == "attached",
         f"waiting for volume {volume_id} to be attached to {instance_id}",
@@ -120,7 +125,11 @@ def detach(module, client, volume, describe):
     if not mine or module.check_mode:
         return bool(mine), volume
     if mine["State"] != "detaching":
-        client.detach_volume(VolumeId=volume_id, InstanceId=instance_id)
+        try:
+            client.detach_volume(VolumeId=volume_id, InstanceId=instance_id)
+        except ClientError:  # as with attach
+            if (to_instance(describe(), instance_id) or {"State": "detaching"})["State"] != "detaching":
+                raise
     return True, wait_for(
         lambda seen: seen is not None and seen["State"] == "available" and not live_attachments(seen),
         f"waiting for volume {volume_id} to be detached from {instance_id}",

@@ -90,6 +90,13 @@ class Lab:
         """All volumes of the region, by ID."""
         return {volume["VolumeId"]: volume for volume in self.api("describe_volumes", region)["Volumes"]}
 
+    def break_api(self, *faults: dict[str, Any]) -> None:
+        """Make API calls fail from now on, as docs/lab.md says; without arguments, no more."""
+        self.api("describe_regions")  # the state directory is there once the lab answers
+        new = self.state / "faults.new"
+        new.write_text(json.dumps({"api": list(faults)}))
+        new.rename(self.state / "faults.json")
+
     def make_volume(self, size: int = 1, zone: str = "us-east-1a") -> str:
         """Make a volume of a user's, and wait until it is available."""
         region = zone[:-1]

@@ -102,7 +102,8 @@ def test_a_standard_output_that_takes_nothing_is_an_error_that_names_the_volume(
 def test_arguments_become_role_variables(ran):
     ran["run"] = done()
     volume = "vol-0123456789abcdef0"
-    cli.main(["backup", "-v", volume, "-l", "zstd", "-r", "cat", "--force", "-e", "ec2_backup_name=a=b", "dir"])
+    tags = ["-e", 'ec2_backup_tags={"team": "ops"}']
+    cli.main(["backup", "-v", volume, "-l", "zstd", "-r", "cat", "--force", "-e", "ec2_backup_name=a=b", *tags, "dir"])
     run_id = ran["variables"].pop("ec2_backup_run_id")
     assert run_id == ran["run_id"]
     assert ran["variables"] == {
@@ -112,6 +113,7 @@ def test_arguments_become_role_variables(ran):
         "ec2_backup_remote_filter": "cat",
         "ec2_backup_force": True,
         "ec2_backup_name": "a=b",
+        "ec2_backup_tags": {"team": "ops"},
     }
 
 
@@ -129,6 +131,7 @@ def test_a_directory_that_has_a_commands_name_is_given_with_its_path(ran):
         (["--frobnicate", "/srv"], {}, "unrecognized arguments: --frobnicate"),
         (["/srv", "/usr"], {}, "unrecognized arguments: /usr"),
         (["-e", "path=x", "/srv"], {}, "'path=x' is not of the form ec2_backup_NAME=VALUE"),
+        (["-e", "ec2_backup_tags={a", "/srv"], {}, "the value of ec2_backup_tags begins like JSON"),
         (["/srv"], {"EC2_BACKUP_FLAGS_AWS": "--user-data x"}, "--user-data is not an option that ec2-backup knows"),
         (["/srv"], {"EC2_BACKUP_FLAGS_SSH": "host"}, "'host' is not an option of ssh"),
     ],
@@ -168,7 +171,7 @@ def test_a_task_that_makes_something_in_the_account_is_remembered():
     outcome = playbook.Outcome()
     event = {
         "event": "playbook_on_task_start",
-        "event_data": {"task": "Launch", "task_action": "amazon.aws.ec2_instance"},
+        "event_data": {"task": "Launch", "task_action": "ec2_backup.ebs.instance_launch"},
     }
     assert playbook.record(outcome, event) == "Launch"
     assert outcome.launching

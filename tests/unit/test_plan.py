@@ -6,6 +6,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.plan import (
     GIB,
     architecture,
     device_candidates,
+    launch_candidates,
     tag_value,
     volume_gib,
 )
@@ -70,3 +71,19 @@ def test_a_tag_value_is_one_printable_line_of_at_most_256_characters():
 )
 def test_a_disk_without_identity_is_looked_for_under_the_names_that_kernels_give_it(name, candidates):
     assert device_candidates(name) == candidates
+
+
+def test_a_launch_is_tried_in_every_zone_before_the_next_type():
+    subnets = [
+        {"subnet_id": "subnet-b", "availability_zone": "us-east-1b", "vpc_id": "vpc-1"},
+        {"subnet_id": "subnet-a", "availability_zone": "us-east-1a", "vpc_id": "vpc-1"},
+    ]
+    tried = [
+        (c["instance_type"], c["zone"], c["subnet_id"]) for c in launch_candidates(["t3.small", "t3a.small"], subnets)
+    ]
+    assert tried == [
+        ("t3.small", "us-east-1a", "subnet-a"),
+        ("t3.small", "us-east-1b", "subnet-b"),
+        ("t3a.small", "us-east-1a", "subnet-a"),
+        ("t3a.small", "us-east-1b", "subnet-b"),
+    ]

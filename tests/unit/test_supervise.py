@@ -147,15 +147,15 @@ def test_a_cleanup_that_breaks_down_leaves_all_that_is_known_to_have_been_made(m
 
 def test_the_ids_of_what_was_made_are_remembered_but_not_a_given_volume():
     outcome = Outcome()
-    facts = {
-        "__ec2_backup_instance": {"instance_id": "i-1"},
-        "__ec2_backup_volume": {"volume_id": "vol-1", "given": True},
-    }
+    given = {"ansible_facts": {"__ec2_backup_volume": {"volume_id": "vol-1", "given": True}}}
+    new = {"ansible_facts": {"__ec2_backup_volume": {"volume_id": "vol-2", "given": False}}}
     for action, result in (
         ("amazon.aws.ec2_security_group", {"group_id": "sg-1"}),
-        ("ansible.builtin.set_fact", {"ansible_facts": facts}),
+        ("ec2_backup.ebs.instance_launch", {"instance_id": "i-1"}),
+        ("ansible.builtin.set_fact", given),
+        ("ansible.builtin.set_fact", new),
         ("ec2_backup.ebs.volume_find", {"region": "eu-west-1"}),
     ):
         playbook.record(outcome, {"event": "runner_on_ok", "event_data": {"task_action": action, "res": result}})
-    assert list(outcome.made) == ["sg-1", "i-1"]
+    assert list(outcome.made) == ["sg-1", "i-1", "vol-2"]
     assert outcome.region == "eu-west-1"
