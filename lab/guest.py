@@ -138,8 +138,7 @@ def before_sshd(spec: Mapping[str, Any]) -> None:
     plan = spec["plan"]
     for line in plan["log"]:
         say(line)
-    if plan["bootcmd"]:
-        _run_script("bootcmd", plan["bootcmd"])
+    at_each_boot(spec)
     for entry in plan["files"]:
         _write_file(entry)
     for user in plan["users"]:
@@ -149,6 +148,12 @@ def before_sshd(spec: Mapping[str, Any]) -> None:
             say(f"Cloud-init: users: {user['name']}: {error}")
     _authorise("root", "/root", 0, 0, plan["root_keys"])
     _host_keys(plan)
+
+
+def at_each_boot(spec: Mapping[str, Any]) -> None:
+    """bootcmd, whose frequency is `always`; what it leaves running lives on until the instance ends."""
+    if spec["plan"]["bootcmd"]:
+        _run_script("bootcmd", spec["plan"]["bootcmd"])
 
 
 def sshd_command(spec: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ be plugged, then `sshd` once sshd has been started. Its exit status says how the
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -26,7 +27,7 @@ POWERED_OFF = 10
 CRASHED = 11
 
 _REPORT = 3
-_SIGNALS = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT}
+_SIGNALS = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGIO}
 _DEV_NODES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
 _OF_THE_AMI = {
     "bin",
@@ -151,10 +152,12 @@ def _tmpfs(root: Path, path: str, mode: str, flags: int) -> None:
 
 def _init(spec: Mapping[str, Any]) -> int:
     """Pid 1 of the instance; returns how it ended."""
+    console = _open_console()
     _start_boot(spec, first=True)
     halted = False
     while True:
         event = signal.sigwaitinfo(_SIGNALS)
+        _show(console)  # before what the event ends
         if event.si_signo == signal.SIGCHLD:
             _reap()
         elif halted:
@@ -171,6 +174,29 @@ def _init(spec: Mapping[str, Any]) -> int:
             _kill_all()
             guest.kernel_line("reboot: Restarting system")
             _start_boot(spec, first=False)
+
+
+def _open_console() -> int:
+    """Make /dev/console, whatever is written to which is the console's; return where that is read, after a SIGIO.
+
+    The log itself cannot stand there: whoever opens it without appending would overwrite what was said before.
+    """
+    os.mkfifo("/dev/console", 0o600)
+    descriptor = os.open("/dev/console", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # Never closed, or reading would meet an end. Not one descriptor for both: each reading would then signal that there
+    # is room for writing, and the next one would follow from that.
+    os.open("/dev/console", os.O_WRONLY | os.O_CLOEXEC)
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    return descriptor
+
+
+def _show(console: int) -> None:
+    try:
+        while True:
+            os.write(1, os.read(console, 65536))
+    except BlockingIOError:
+        pass
 
 
 def _reap() -> None:
@@ -209,6 +235,8 @@ def _boot(spec: Mapping[str, Any], *, first: bool) -> None:
     if first:
         guest.install(spec)
         guest.before_sshd(spec)
+    else:
+        guest.at_each_boot(spec)
     answers_at = spec["sshd_at"] if first else time.monotonic() + (spec["boot"] or 0)
     if spec["sshd_at"] is None:
         guest.say("sshd: not started (a fault was asked for)")

@@ -212,3 +212,29 @@ def test_sshd_may_never_come(tmp_path_factory: pytest.TempPathFactory) -> None:
         console = lab.state / "instances" / instance / "console.log"
         wait_for(lambda: console.exists() and "sshd: not started" in console.read_text(), "the boot to get there")
         assert "refused" in lab.ssh(address, "true").stderr
+
+
+def test_what_bootcmd_leaves_running_lives_on_and_it_runs_again_at_each_boot(lab: Lab) -> None:
+    """https://docs.cloud-init.io/en/latest/reference/modules.html#bootcmd (frequency: always)"""
+    loop = "echo armed >/dev/console; exec setsid -f sleep 4321 </dev/null >/dev/null 2>&1"
+    text = "#cloud-config\n" + json.dumps({"bootcmd": [["sh", "-c", loop]]})
+    instance = lab.launch(UserData=text)
+    address = lab.login(instance)
+    first = lab.ssh(address, "pgrep -x sleep; ps -o ppid= -p $(pgrep -x sleep)").stdout.split()
+    assert first[1:] == ["1"]
+    lab.ssh(address, "sudo reboot")
+    wait_for(lambda: lab.ssh(address, "pgrep -x sleep").stdout.split() not in ([], first[:1]), "another one")
+    assert lab.ec2.get_console_output(InstanceId=instance)["Output"].count("armed\n") == 2
+
+
+def test_what_is_written_to_the_console_is_in_its_output_to_the_last_word(lab: Lab) -> None:
+    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-console.html"""
+    instance = lab.launch()
+    address = lab.login(instance)
+    lab.ssh(address, "echo first | sudo tee /dev/console")
+    ticks = lab.ssh(address, "cut -d' ' -f15 /proc/1/stat; sleep 1; cut -d' ' -f15 /proc/1/stat").stdout.split()
+    assert int(ticks[1]) - int(ticks[0]) < 5, "pid 1 is busy, hundredths of a second in the kernel"
+    lab.ssh(address, "sudo sh -c 'echo last words >/dev/console; poweroff'")
+    lab.wait_state(instance, "terminated")
+    output = lab.ec2.get_console_output(InstanceId=instance)["Output"]
+    assert output.index("first\n") < output.index("last words\n") < output.index("reboot: Power down")
