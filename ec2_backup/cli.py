@@ -153,7 +153,9 @@ def conclude(run: Supervised, run_id: str) -> int:
     for warning in [*outcome.warnings, *(result["warnings"] if result else [])]:
         say(f"warning: {warning}")
     printed = emit(result["volume_id"]) if result else False
-    if run.signal is None and outcome.rc == 0 and result and not run.left:
+    if run.signal is None and result and run.left == []:
+        if outcome.rc != 0:
+            say(f"warning: ansible-playbook ended with status {outcome.rc} when the backup was complete already")
         status = Status.INCOMPLETE_SOURCE if result["warnings"] else Status.DONE
         return status if printed else Status.FAILED
     log = f" (log: {outcome.log})" if outcome.log else ""

@@ -57,6 +57,16 @@ class Outcome:
     """Whether a task began that makes something in the account."""
     sent: bool = False
     """Whether the stream is on the volume; what is left to do is to commit it and to end the instance."""
+    volume_id: str | None = None
+    """The volume that is written to."""
+    given: bool = False
+    """Whether it is the user's, and not made by the run."""
+    source_warnings: list[str] = dataclasses.field(default_factory=list)
+    """What the stream could not save as it was."""
+    tagged: bool = False
+    """Whether the volume is tagged as complete."""
+    detached: bool = False
+    """Whether the volume has left the instance, and so is committed."""
     made: dict[str, None] = dataclasses.field(default_factory=dict)
     """The IDs of what the run made, as far as they are known, in that order."""
     region: str | None = None
@@ -109,6 +119,11 @@ def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], da
             outcome.warnings.append(text.removeprefix("Warning: "))
     elif action == STREAM:
         outcome.sent = True
+        outcome.source_warnings = list(result.get("source_warnings") or [])
+    elif data.get("task") == "Tag the volume as complete":
+        outcome.tagged = True
+    elif data.get("task") == "Detach the volume":
+        outcome.detached = True
     elif action == f"{COLLECTION}.volume_find":
         outcome.region = result.get("region")
     elif action in MAKING:
@@ -117,8 +132,10 @@ def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], da
                 outcome.made[str(resource)] = None
     elif action == "ansible.builtin.set_fact":
         volume = (result.get("ansible_facts") or {}).get("__ec2_backup_volume") or {}
-        if volume.get("volume_id") and not volume.get("given"):
-            outcome.made[str(volume["volume_id"])] = None
+        if volume.get("volume_id"):
+            outcome.volume_id, outcome.given = str(volume["volume_id"]), bool(volume.get("given"))
+            if not outcome.given:
+                outcome.made[outcome.volume_id] = None
 
 
 def message(data: Mapping[str, Any]) -> str:

@@ -27,11 +27,26 @@ class Supervised:
     left: list[str] | None
     """What may be left in the account, by ID; empty if nothing is; None if that is not known."""
 
+    detached: frozenset[str] = frozenset()
+    """The volumes that the cleanup detached."""
+
     @property
     def result(self) -> dict[str, Any] | None:
-        """What the play made; None unless it is complete."""
+        """The backup's ``volume_id`` and ``warnings``; None unless it is complete and committed.
+
+        A play that was killed after the commit cannot report it any more, but the backup is there: a volume that is
+        tagged complete and has left its instance. One that was made by the run has, if it was detached before the
+        instance went; one that was given, as soon as the instance is gone.
+        """
         found = self.outcome.stats.get("ec2_backup_results", {}).get("localhost")
-        return dict(found) if found else None
+        if found:
+            return dict(found)
+        volume = self.outcome.volume_id
+        gone = self.left == []
+        has_left = self.outcome.detached or volume in self.detached or (self.outcome.given and gone)
+        if volume and self.outcome.tagged and has_left:
+            return {"volume_id": volume, "warnings": self.outcome.source_warnings}
+        return None
 
 
 def by_hand(run_id: str, region: str | None) -> str:
@@ -58,26 +73,33 @@ def supervise(variables: Mapping[str, Any], run_id: str, on_task: Callable[[str]
             outcome = play.run(on_task)
         except Exception as error:  # whatever broke, the account has to be looked after
             outcome = play.outcome
-            outcome.failures.append(f"{type(error).__name__}: {error}")
+            outcome.failures.append(f"the playbook could not be run: {in_words(error)}")
         settled = not outcome.launching or run_id in outcome.stats.get("ec2_backup_settled", {})
-        left: list[str] | None = [] if settled else clean(variables, run_id, outcome, on_task)
-    return Supervised(outcome, signals.first, left)
+        left, detached = ([], []) if settled else clean(variables, run_id, outcome, on_task)
+    return Supervised(outcome, signals.first, left, frozenset(detached))
+
+
+def in_words(error: Exception) -> str:
+    """An exception as a person would put it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return str(error) or type(error).__name__
 
 
 def clean(
     variables: Mapping[str, Any], run_id: str, outcome: Outcome, on_task: Callable[[str], None]
-) -> list[str] | None:
-    """Run the playbook ``cleanup`` for a run; return what is left then, as in ``Supervised``."""
+) -> tuple[list[str] | None, list[str]]:
+    """Run the playbook ``cleanup`` for a run; return what is left and what was detached, as in ``Supervised``."""
     region = {"ec2_backup_region": outcome.region} if outcome.region else {}
     try:
         cleanup = Playbook("cleanup", {**variables, **region, "ec2_backup_cleanup_run_id": run_id}, run_id).run(on_task)
     except Exception as error:  # it has to be told what may be left
-        outcome.failures.append(f"cleaning up: {type(error).__name__}: {error}")
-        return list(outcome.made) or None
-    told = cleanup.stats.get("ec2_backup_cleanup")
-    if cleanup.rc == 0 and told is not None:
-        return []
+        outcome.failures.append(f"cleaning up: {in_words(error)}")
+        return list(outcome.made) or None, []
+    told = cleanup.stats.get("ec2_backup_cleanup") or {}
+    detached = [str(item["id"]) for item in told.get("removed", []) if item["action"] == "detached"]
+    if cleanup.rc == 0 and told:
+        return [], detached
     outcome.failures.extend(f"cleaning up: {failure}" for failure in cleanup.failures)
-    if told is not None and told.get("left"):
-        return [str(item["id"]) for item in told["left"]]
-    return list(outcome.made) or None
+    left = [str(item["id"]) for item in told.get("left", [])]
+    return left or list(outcome.made) or None, detached

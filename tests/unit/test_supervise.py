@@ -159,3 +159,24 @@ def test_the_ids_of_what_was_made_are_remembered_but_not_a_given_volume():
         playbook.record(outcome, {"event": "runner_on_ok", "event_data": {"task_action": action, "res": result}})
     assert list(outcome.made) == ["sg-1", "i-1", "vol-2"]
     assert outcome.region == "eu-west-1"
+
+
+@pytest.mark.parametrize(
+    ("known", "cleaned", "volume"),
+    [
+        ({"tagged": True, "detached": True}, [], "vol-1"),
+        ({"tagged": True, "given": True}, [], "vol-1"),
+        ({"tagged": True}, [{"kind": "volume", "id": "vol-1", "action": "detached"}], "vol-1"),
+        ({"tagged": True}, [], None),  # it died with its instance
+        ({"given": True}, [{"kind": "volume", "id": "vol-1", "action": "detached"}], None),
+    ],
+)
+def test_a_backup_that_was_committed_before_ansible_was_killed_is_reported(monkeypatch, known, cleaned, volume):
+    backup = Outcome(rc=-9, launching=True, volume_id="vol-1", source_warnings=["./a: changed"], **known)
+    cleanup = Outcome(rc=0, stats={"ec2_backup_cleanup": {"removed": cleaned, "left": []}})
+    run, _ = supervised(monkeypatch, backup=backup, cleanup=cleanup)
+    assert run.result == ({"volume_id": volume, "warnings": ["./a: changed"]} if volume else None)
+
+
+def test_what_breaks_down_is_told_without_python_in_it():
+    assert supervise.in_words(OSError(28, "No space left on device", "/tmp/x")) == "No space left on device: /tmp/x"
