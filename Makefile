@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 # Tests are spread over this many processes; each has a lab of its own.
 JOBS ?= 2
 PYTEST := pytest -n $(JOBS) --dist loadgroup
-SHELL_SCRIPTS := $(shell grep -lE '^\#!.*[/ ](ba)?sh( |$$)' .ci/run tools/* lab/* 2>/dev/null)
+SHELL_SCRIPTS := $(shell grep -lE '^\#!.*[/ ](ba)?sh( |$$)' .ci/run tools/* lab/* roles/*/files/* 2>/dev/null)
 PYTHON_TREES := $(wildcard *.py ec2_backup lab tools tests)
 
 .PHONY: help
@@ -40,6 +40,14 @@ lab: setup ## the tests of the lab itself
 	$(PYTEST) tests/lab $(ARGS)
 integration: setup ## the tests of the product, in the lab
 	$(PYTEST) tests/integration $(ARGS)
+
+# make faults N=200 SEED=1 [ONLY=kind [CASE=number]] [PLANT=cleanup-disabled] [KEEP=/some/dir]; see docs/faults.md
+N ?= 200
+SEED ?= 1
+.PHONY: faults
+faults: setup ## break backups in N ways, and look what is left (docs/faults.md)
+	@python -m tests.faults --count $(N) --seed $(SEED) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(CASE),--case $(CASE)) $(if $(PLANT),--plant $(PLANT)) $(if $(KEEP),--keep '$(KEEP)')
 
 .PHONY: lint lint-ansible lint-python lint-shell lint-types lint-yaml
 lint: lint-yaml lint-shell lint-python lint-types lint-ansible ## the gates alone

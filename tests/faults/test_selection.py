@@ -1,0 +1,68 @@
+"""A short selection of the fault campaign, for every run of the tests. `make faults` plays the campaign itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults import cases, stage
+from tests.faults.cases import Case
+
+pytestmark = pytest.mark.timeout(900)  # a case has its own deadline, which a loaded machine may need
+
+
+def play(kind: str, fits: Callable[[Case], bool] = lambda case: True) -> list[int | None]:
+    """Play the first case of a kind that fits; its exit statuses. Fails if an invariant is broken."""
+    case = next(case for case in (cases.make(1, kind, variant) for variant in range(500)) if fits(case))
+    verdict = stage.play(case)
+    assert verdict.violations == [], f"{case}: {verdict}"
+    assert not verdict.missed, f"{case}: {verdict}"
+    return verdict.statuses
+
+
+def at(event: str, signal: str = "", target: str = "") -> Callable[[Case], bool]:
+    """Whether a case's first step is at this event, with this signal, to this target."""
+
+    def fits(case: Case) -> bool:
+        step = case.steps[0]
+        return step.moment.event == event and signal in ("", step.signal) and target in ("", step.target)
+
+    return fits
+
+
+def test_a_backup_interrupted_in_mid_stream_leaves_nothing_and_says_so_with_its_status():
+    assert play("signal-wrapper", at("streaming", "SIGINT")) == [130]
+
+
+def test_an_instance_that_is_born_after_the_signal_that_ended_its_run_is_found_and_ended():
+    late = at("launching", "SIGTERM", "group")
+    assert play("signal-group", lambda case: late(case) and bool(case.faults)) == [143]
+
+
+def test_an_ansible_that_is_killed_at_once_is_cleaned_up_after():
+    assert play("signal-ansible", at("running", "SIGKILL")) == [1]
+
+
+def test_the_watchdog_ends_an_instance_whose_run_was_killed_with_all_its_processes():
+    assert play("kill-everything", at("streaming")) == [137]
+
+
+def test_a_frozen_sshd_fails_the_backup_and_nothing_else():
+    assert play("sshd-frozen", lambda case: case.runs[0].door == "wrapper") == [1]
+
+
+def test_a_file_that_shrinks_while_it_is_read_makes_a_backup_that_says_so():
+    assert play("source-truncated") == [3]
+
+
+def test_a_launch_whose_reply_is_lost_leaves_no_instance():
+    play("api-lost-reply", lambda case: "RunInstances" in case.detail)
+
+
+def test_credentials_that_expire_in_mid_run_are_an_end_that_tells_what_is_left():
+    assert play("api-expired", at("streaming")) == [4]
+
+
+def test_of_two_backups_onto_one_volume_one_wins_and_the_other_harms_nothing():
+    assert sorted(map(str, play("two-on-one-volume"))) == ["0", "1"]
