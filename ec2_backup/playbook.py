@@ -23,7 +23,7 @@ from ec2_backup.private import TEMPORARY, private_directory
 COLLECTION = "ec2_backup.ebs"
 STREAM = f"{COLLECTION}.stream_send"
 # The tasks that make something in the account.
-MAKING = (f"{COLLECTION}.instance_launch", "amazon.aws.ec2_security_group")
+MAKING = (f"{COLLECTION}.instance_launch", f"{COLLECTION}.security_group")
 
 _CONFIG = """\
 [defaults]

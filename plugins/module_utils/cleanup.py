@@ -126,7 +126,8 @@ def _group_entry(group: Thing, users: Any, going: Any) -> Entry:
     foreign = [user for user in using if user not in going]
     step = "keep" if foreign else "follow" if using else "delete"
     why = f"{(foreign or using)[0]} uses it" if using else ""
-    return _entry("security-group", name, "deleted", run_id, step, after=using, why=why)
+    names = {"group_name": group["group_name"], "vpc_id": group["vpc_id"]}
+    return _entry("security-group", name, "deleted", run_id, step, after=using, why=why, **names)
 
 
 def plan(look: Any, run_id: str = "", now: datetime.datetime | None = None) -> dict[str, list[Entry]]:

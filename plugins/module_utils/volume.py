@@ -17,6 +17,8 @@ try:
 except ImportError:  # AnsibleAWSModule reports it.
     ClientError = Exception  # type: ignore[misc, assignment]
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import error_code
+
 POLL_SECONDS = 1.0
 
 Volume = Any  # a volume as DescribeVolumes returns it
@@ -24,11 +26,6 @@ Volume = Any  # a volume as DescribeVolumes returns it
 
 class WaitTimeout(Exception):
     """A condition did not come true in time; the text says which, and what was seen last."""
-
-
-def error_code(error: BaseException) -> str:
-    """EC2's own code of a botocore error, such as C(InvalidVolume.NotFound); empty for other exceptions."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
 
 def describe_volume(client: Any, volume_id: str) -> Volume | None:

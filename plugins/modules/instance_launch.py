@@ -111,12 +111,15 @@ import uuid
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_specifications
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.volume import error_code
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import error_code, patiently
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
 
 # "Not here, not now": https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+# What has just been made may not be known everywhere yet.
+NOT_YET = ("InvalidGroup.NotFound",)
+NOT_YET_SECONDS = 30
 NO_ROOM = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity", "Unsupported")
 
 
@@ -164,7 +167,8 @@ def launch(client, params):
     passed_over = []
     for candidate in params["candidates"]:
         try:
-            instance = client.run_instances(**request(params, candidate))["Instances"][0]
+            wanted = request(params, candidate)
+            instance = patiently(lambda w=wanted: client.run_instances(**w), NOT_YET, NOT_YET_SECONDS)["Instances"][0]
         except ClientError as error:
             if error_code(error) not in NO_ROOM:
                 raise

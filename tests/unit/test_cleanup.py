@@ -42,7 +42,12 @@ def volume(name="vol-1", on=(), status="", **more):
 
 
 def group(name="sg-1", label="ec2-backup-r1", **more):
-    return {"group_id": name, "group_name": label, "tags": more["tags"] if "tags" in more else tags(status="")}
+    return {
+        "group_id": name,
+        "group_name": label,
+        "vpc_id": "vpc-1",
+        "tags": more["tags"] if "tags" in more else tags(status=""),
+    }
 
 
 def decide(run_id="r1", now=NOW, **look):

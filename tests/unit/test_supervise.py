@@ -150,7 +150,7 @@ def test_the_ids_of_what_was_made_are_remembered_but_not_a_given_volume():
     given = {"ansible_facts": {"__ec2_backup_volume": {"volume_id": "vol-1", "given": True}}}
     new = {"ansible_facts": {"__ec2_backup_volume": {"volume_id": "vol-2", "given": False}}}
     for action, result in (
-        ("amazon.aws.ec2_security_group", {"group_id": "sg-1"}),
+        ("ec2_backup.ebs.security_group", {"group_id": "sg-1"}),
         ("ec2_backup.ebs.instance_launch", {"instance_id": "i-1"}),
         ("ansible.builtin.set_fact", given),
         ("ansible.builtin.set_fact", new),

@@ -1,0 +1,179 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: security_group
+short_description: A security group that lets one address in by SSH
+version_added: "0.1.0"
+description:
+  - Makes a security group with a single rule, TCP port 22 from O(cidr), or deletes it.
+  - Each try is bounded by O(timeout). M(amazon.aws.ec2_security_group) retries a throttled deletion for five minutes,
+    waits three seconds after the creation, and lists all groups of the account.
+author:
+  - The ec2-backup developers (@ec2-backup)
+options:
+  name:
+    description: The group's name. One of this name and VPC that is there already is taken over.
+    type: str
+    required: true
+  vpc_id:
+    description: The VPC.
+    type: str
+    required: true
+  state:
+    description: Whether it is to be there.
+    type: str
+    choices: [present, absent]
+    default: present
+  description:
+    description: What it is for.
+    type: str
+  cidr:
+    description: Who may come in, such as V(203.0.113.7/32).
+    type: str
+  rule_description:
+    description: What the rule is for.
+    type: str
+  tags:
+    description: The group's tags, set as it is made.
+    type: dict
+    default: {}
+  timeout:
+    description:
+      - The seconds for which what passes by itself is tried again, such as an instance that still holds on to the group
+        and calls that EC2 is too busy for.
+    type: int
+    default: 60
+extends_documentation_fragment:
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+attributes:
+  check_mode:
+    description: Is skipped in check mode.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Let this host in
+  ec2_backup.ebs.security_group:
+    name: ec2-backup-20261122t184500z-1f2e3d4c
+    description: One run of ec2-backup
+    vpc_id: vpc-0123456789abcdef0
+    cidr: 203.0.113.7/32
+
+- name: Delete the group when its last instance has let go of it
+  ec2_backup.ebs.security_group:
+    name: ec2-backup-20261122t184500z-1f2e3d4c
+    vpc_id: vpc-0123456789abcdef0
+    state: absent
+"""
+
+RETURN = r"""
+group_id:
+  description: The group; an empty string where there is none to delete.
+  returned: success
+  type: str
+"""
+
+import contextlib
+
+from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_specifications
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, error_code, patiently
+
+with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
+    from botocore.exceptions import BotoCoreError, ClientError
+
+
+def find(client, name, vpc_id):
+    """The group's ID, or an empty string."""
+    filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc_id]}]
+    found = client.describe_security_groups(Filters=filters)["SecurityGroups"]
+    return found[0]["GroupId"] if found else ""
+
+
+def create(client, params):
+    """Make the group; return (changed, its ID)."""
+    wanted = {"GroupName": params["name"], "Description": params["description"], "VpcId": params["vpc_id"]}
+    if params["tags"]:
+        wanted["TagSpecifications"] = boto3_tag_specifications(params["tags"], ["security-group"])
+    try:
+        return True, client.create_security_group(**wanted)["GroupId"]
+    except ClientError as error:
+        # A call whose reply was lost is sent again, and then refused for what it did itself.
+        if error_code(error) != "InvalidGroup.Duplicate":
+            raise
+    return False, find(client, params["name"], params["vpc_id"])
+
+
+def let_in(client, group_id, params):
+    """Add the rule; return whether that changed anything."""
+    source = {"CidrIp": params["cidr"]}
+    if params["rule_description"]:
+        source["Description"] = params["rule_description"]
+    rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [source]}
+    try:
+        client.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[rule])
+    except ClientError as error:
+        if error_code(error) != "InvalidPermission.Duplicate":
+            raise
+        return False
+    return True
+
+
+def present(client, params):
+    """Returns (changed, group ID)."""
+    changed, group_id = patiently(lambda: create(client, params), BUSY, params["timeout"])
+    # EC2 may not know at once what it has just made.
+    passing = (*BUSY, "InvalidGroup.NotFound")
+    return patiently(lambda: let_in(client, group_id, params), passing, params["timeout"]) or changed, group_id
+
+
+def absent(client, params):
+    """Returns (changed, group ID)."""
+
+    def delete():
+        group_id = find(client, params["name"], params["vpc_id"])
+        if group_id:
+            try:
+                client.delete_security_group(GroupId=group_id)
+            except ClientError as error:
+                if error_code(error) != "InvalidGroup.NotFound":
+                    raise
+        return bool(group_id), group_id
+
+    return patiently(delete, (*BUSY, "DependencyViolation"), params["timeout"])
+
+
+def main():
+    module = AnsibleAWSModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "vpc_id": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "description": {"type": "str"},
+            "cidr": {"type": "str"},
+            "rule_description": {"type": "str"},
+            "tags": {"type": "dict", "default": {}},
+            "timeout": {"type": "int", "default": 60},
+        },
+        required_if=[("state", "present", ["description", "cidr"])],
+        supports_check_mode=False,
+    )
+    doing = {"present": ("made", present), "absent": ("deleted", absent)}
+    verb, act = doing[module.params["state"]]
+    try:
+        changed, group_id = act(module.client("ec2"), module.params)
+    except (BotoCoreError, ClientError) as error:
+        module.fail_json_aws(error, msg="Security group {} could not be {}".format(module.params["name"], verb))
+    module.exit_json(changed=changed, group_id=group_id)
+
+
+if __name__ == "__main__":
+    main()
