@@ -54,9 +54,9 @@ def by_hand(run_id: str, region: str | None) -> str:
     return f"ec2-backup cleanup --run-id {run_id}" + (f" -e ec2_backup_region={region}" if region else "")
 
 
-def supervise(variables: Mapping[str, Any], run_id: str, on_task: Callable[[str], None]) -> Supervised:
-    """Run the playbook ``backup`` with these role variables, and leave nothing of it behind."""
-    play = Playbook("backup", variables, run_id)
+def supervise(name: str, variables: Mapping[str, Any], run_id: str, on_task: Callable[[str], None]) -> Supervised:
+    """Run the playbook of that name with these role variables, and leave nothing of it behind."""
+    play = Playbook(name, variables, run_id)
 
     def on_signal(number: signal.Signals, is_first: bool) -> None:
         if is_first:

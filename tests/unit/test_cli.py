@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from ec2_backup import cli, playbook
+from ec2_backup import cli, options, playbook
+from ec2_backup.commands import backup
 from ec2_backup.playbook import Outcome
 from ec2_backup.supervise import Supervised
 
@@ -20,11 +21,11 @@ def ran(monkeypatch):
     """Replace the supervised run by one that ended as the test says; return what it was asked for."""
     asked = {"run": Supervised(Outcome(rc=1), None, [])}
 
-    def supervise(variables, run_id, on_task):
+    def supervise(name, variables, run_id, on_task):
         asked.update(variables=variables, run_id=run_id)
         return asked["run"]
 
-    monkeypatch.setattr(cli, "supervise", supervise)
+    monkeypatch.setattr(backup, "supervise", supervise)
     monkeypatch.delenv("EC2_BACKUP_FLAGS_AWS", raising=False)
     monkeypatch.delenv("EC2_BACKUP_FLAGS_SSH", raising=False)
     return asked
@@ -61,7 +62,7 @@ def test_a_failure_that_left_nothing_gives_status_1_and_its_cause(ran, capsys):
 def test_a_failure_that_left_something_gives_status_4_and_the_command_that_removes_it(
     ran, capsys, monkeypatch, left, words
 ):
-    monkeypatch.setattr(cli, "new_run_id", lambda: RUN)
+    monkeypatch.setattr(options, "new_run_id", lambda: RUN)
     failures = ["the cause", "cleaning up: no answer"]
     ran["run"] = Supervised(Outcome(rc=2, failures=failures, launching=True, region="eu-west-1"), None, left)
     assert cli.main(["/srv"]) == 4
@@ -148,7 +149,7 @@ def test_wrong_usage_is_one_line_and_status_2(ran, capsys, monkeypatch, argv, en
 
 
 def test_run_ids_sort_by_time_and_differ():
-    first, second = cli.new_run_id(), cli.new_run_id()
+    first, second = options.new_run_id(), options.new_run_id()
     assert first != second
     assert first[:8].isdigit()
     assert len(first) == len("20261122t184500z-1f2e3d4c")

@@ -102,7 +102,7 @@ def supervised(monkeypatch, **ends):
     """Supervise a run whose playbooks end like this; return how it ended, and the playbooks that ran."""
     fakes = FakePlaybooks(**ends)
     monkeypatch.setattr(supervise, "Playbook", fakes)
-    return supervise.supervise({"ec2_backup_source": "/srv"}, "RUN", lambda task: None), fakes.ran
+    return supervise.supervise("backup", {"ec2_backup_source": "/srv"}, "RUN", lambda task: None), fakes.ran
 
 
 SETTLED = {"ec2_backup_settled": {"RUN": True}}

@@ -1,0 +1,1 @@
+"""The commands, each a function of its arguments that returns the exit status."""

@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the commands' options have in common: how they are parsed, checked and named."""
+
+import argparse
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags, parse_ssh_flags
+from ec2_backup.status import Status, UserError, say
+
+HEX = "([0-9a-f]{8}|[0-9a-f]{17})"  # 8 digits in old accounts, 17 in all others
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (try --help)", Status.USAGE)
+
+
+def volume_id(text: str) -> str:
+    """Check a volume ID's form."""
+    if not re.fullmatch("vol-" + HEX, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a volume ID: those look like vol-0123456789abcdef0")
+    return text
+
+
+def volume_or_snapshot_id(text: str) -> str:
+    """Check the form of a volume's or a snapshot's ID."""
+    if not re.fullmatch("(vol|snap)-" + HEX, text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no ID of a volume or snapshot: those look like vol-0123456789abcdef0 and snap-…"
+        )
+    return text
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Split ``ec2_backup_NAME=VALUE``; a value that begins with ``[`` or ``{`` is JSON, any other is a string."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"ec2_backup_[a-z0-9_]+", name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ec2_backup_NAME=VALUE")
+    if not value.startswith(("[", "{")):
+        return name, value
+    try:
+        return name, json.loads(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"the value of {name} begins like JSON, but is none: {error}") from error
+
+
+def add_common(result: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    result.add_argument(
+        "-e",
+        dest="variables",
+        metavar="NAME=VALUE",
+        type=assignment,
+        action="append",
+        default=[],
+        help="set a variable of the roles, such as ec2_backup_volume_type=gp2",
+    )
+    result.add_argument("--verbose", action="store_true", help="name each step on stderr")
+
+
+def on_task(arguments: argparse.Namespace) -> Callable[[str], None]:
+    """What is done as a step begins: it is named on stderr if that was asked for."""
+    return say if arguments.verbose or os.environ.get("EC2_BACKUP_VERBOSE") else lambda task: None
+
+
+def check_environment() -> None:
+    """Refuse options in the environment that would be refused later, when Ansible has started."""
+    try:
+        parse_aws_flags(os.environ.get("EC2_BACKUP_FLAGS_AWS"))
+        parse_ssh_flags(os.environ.get("EC2_BACKUP_FLAGS_SSH"))
+    except ValueError as error:
+        raise UserError(str(error), Status.USAGE) from error
+
+
+def given(**asked: Any) -> dict[str, Any]:
+    """Role variables without those that were not asked for, which are left to the roles' defaults."""
+    return {f"ec2_backup_{name}": value for name, value in asked.items() if value is not None}
+
+
+def new_run_id() -> str:
+    """An ID that sorts by time and that nobody else has: ``20261122t184500z-1f2e3d4c``."""
+    return time.strftime("%Y%m%dt%H%M%Sz-", time.gmtime()) + secrets.token_hex(4)

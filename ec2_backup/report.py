@@ -1,0 +1,52 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How a command's end is told: the result on stdout, all else on stderr, and the exit status."""
+
+import contextlib
+import os
+import sys
+
+from ec2_backup.playbook import Outcome
+from ec2_backup.status import Status, say
+from ec2_backup.supervise import Supervised, by_hand
+
+
+def emit(text: str) -> bool:
+    """Print the result; return whether it got out (a closed pipe or a full disk keep it in)."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        say(f"error: {text} could not be written to standard output: {error.strerror}")
+        # Or the interpreter would try again, and complain, when it exits.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def say_cause(outcome: Outcome) -> None:
+    """Say why a playbook failed, and where its log is."""
+    cause = outcome.failures[0] if outcome.failures else f"ansible-playbook ended with status {outcome.rc}"
+    say(f"error: {cause}" + (f" (log: {outcome.log})" if outcome.log else ""))
+
+
+def conclude_failure(run: Supervised, run_id: str, complete: bool = False) -> int:
+    """Say how a run failed that is not simply done, and what is left of it; return the status to leave with.
+
+    :param complete: its job was done nevertheless, before a signal or while cleaning up.
+    """
+    outcome = run.outcome
+    if run.signal is None:
+        say_cause(outcome)
+    elif complete:
+        say(f"{run.signal.name}: came when the backup was complete already")
+    else:
+        say(f"error: ended by {run.signal.name}" + (f" (log: {outcome.log})" if outcome.log else ""))
+    if run.left == []:
+        return Status.FAILED if run.signal is None else 128 + run.signal
+    what = ", ".join(run.left) if run.left else f"what is tagged ec2-backup:run-id={run_id}"
+    reason = next((failure for failure in outcome.failures if failure.startswith("cleaning up: ")), "")
+    say(f"error: may be left behind: {what}; remove it with: {by_hand(run_id, outcome.region)}")
+    if reason:
+        say(f"error: {reason}")
+    return Status.LEFT_BEHIND
