@@ -1,0 +1,133 @@
+# Copyright (c) 2026 the ec2-backup authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What undoes a filter. Derived from the command by a table of ours: text found on a volume is never executed.
+
+No I/O. Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+import shlex
+
+# After the shell's splitting, no word may hold anything that could have meant something to the shell.
+_WORD = re.compile(r"[A-Za-z0-9_.,:/+=-]+\Z")
+_COMMAND_LENGTH = 4096
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_SIZE = r"[0-9]+(?:[KMG](?:i?B)?)?"
+_COMMON = "fast|best|stdout|keep|force|quiet|verbose"
+
+# Each a pattern for ONE option, with its argument, as far as the option changes nothing about the format. Those of
+# the real programs (Debian 12), tried by round trips. Only a word's end may be of variable length, or a hostile command
+# could keep the matching busy for years.
+_GZIP = rf"-(?=\S)[1-9cfknNqv]*|--(?:{_COMMON}|to-stdout|no-name|name|rsyncable|synchronous)"
+_PIGZ = (
+    rf"-(?=\S)[0-9cfikmnNqRv]*(?:[bp] ?[0-9]+)?|--(?:{_COMMON}|no-name|name|rsyncable)|--(?:processes|blocksize) [0-9]+"
+)
+_BZIP2 = rf"-(?=\S)[1-9cfkqsvz]*|--(?:{_COMMON}|small|compress)"
+_PBZIP2 = r"-(?=\S)[1-9cfkqrvz]*(?:[bmp][0-9]+)?|--(?:fast|best)"
+_LBZIP2 = rf"-(?=\S)[1-9cfkqsuvz]*(?:n ?[0-9]+)?|--(?:{_COMMON}|small|compress|sequential)"
+_XZ = (
+    rf"-(?=\S)[0-9cefkqQvz]*(?:T ?[0-9]+)?|--(?:{_COMMON}|to-stdout|compress|extreme|no-warn|no-adjust)"
+    rf"|--threads[= ][0-9]+|--(?:block-size|memlimit-compress)[= ]{_SIZE}"
+    r"|(?:-C ?|--check[= ])(?:none|crc32|crc64|sha256)|(?:-F ?|--format[= ])xz"
+)
+_ZSTD = (
+    rf"-(?=\S)[0-9cCfkqvz]*(?:T[0-9]+|B{_SIZE})?|--(?:stdout|keep|force|quiet|verbose|compress|ultra|rsyncable|adapt)"
+    r"|--(?:no-)?(?:check|progress|content-size)|--single-thread|--fast(?:=[0-9]+)?|--adapt=[a-z0-9=,]+"
+    rf"|--threads[= ][0-9]+|--(?:size-hint|stream-size)={_SIZE}|--long(?:=(?:[12][0-9]|3[01]))?"
+)
+_PZSTD = (
+    r"-(?=\S)[0-9cCfkqv]*(?:p ?[0-9]+)?|--(?:stdout|keep|force|quiet|verbose|ultra)|--(?:no-)?check|--processes [0-9]+"
+)
+_LZ4 = (
+    r"-(?=\S)(?:[0-9cfkqvz]|B[4-7DI])*|--(?:best|stdout|keep|force|quiet|verbose|compress|favor-decSpeed)"
+    r"|--fast(?:=[0-9]+)?|--(?:no-)?frame-crc"
+)
+_LZOP = rf"-(?=\S)[1-9cfkqv]*|--(?:{_COMMON})"
+_LZIP = (
+    rf"-(?=\S)[0-9cfkqv]*(?:[bs] ?{_SIZE}|m ?[0-9]+)?|--(?:{_COMMON})|--(?:dictionary-size|member-size)[= ]{_SIZE}"
+    r"|--match-length[= ][0-9]+"
+)
+_PLZIP = (
+    rf"-(?=\S)[0-9cfkqv]*(?:[Bs] ?{_SIZE}|[mn] ?[0-9]+)?|--(?:{_COMMON})|--(?:dictionary-size|data-size)[= ]{_SIZE}"
+    r"|--(?:match-length|threads)[= ][0-9]+"
+)
+_BROTLI = r"-(?=\S)[0-9cfkvZ]+|-[qw] [0-9]+|--(?:quality|lgwin)=[0-9]+|--(?:best|stdout|keep|force|verbose)"
+_COMPRESS = r"-(?=\S)[cfv]*(?:b ?[0-9]+)?"
+
+# program: (one of its options, whether "-" is stdin to it, what undoes it). The parallel ones write what the plain
+# one reads, and the plain one is everywhere. Left out on purpose: pixz, which appends an index of the archive that xz
+# hands out as data; options for another format, a dictionary or a window that would have to be known again.
+_STDIN, _NO_STDIN = "(?: -)?", ""
+_KNOWN = {
+    "gzip": (_GZIP, _STDIN, "gzip -dc"),
+    "pigz": (_PIGZ, _STDIN, "gzip -dc"),
+    "bzip2": (_BZIP2, _STDIN, "bzip2 -dc"),
+    "pbzip2": (_PBZIP2, _NO_STDIN, "bzip2 -dc"),
+    "lbzip2": (_LBZIP2, _NO_STDIN, "bzip2 -dc"),
+    "xz": (_XZ, _STDIN, "xz -dc"),
+    "zstd": (_ZSTD, _STDIN, "zstd -dc"),
+    "zstdmt": (_ZSTD, _STDIN, "zstd -dc"),
+    "pzstd": (_PZSTD, _NO_STDIN, "zstd -dc"),
+    "lz4": (_LZ4, _STDIN, "lz4 -dc"),
+    "lzop": (_LZOP, _STDIN, "lzop -dc"),
+    "lzip": (_LZIP, _STDIN, "lzip -dc"),
+    "plzip": (_PLZIP, _STDIN, "lzip -dc"),
+    "brotli": (_BROTLI, _STDIN, "brotli -dc"),
+    "compress": (_COMPRESS, _NO_STDIN, "gzip -dc"),  # gzip reads that format too, and is everywhere
+}
+_ZSTD_WINDOW = 27  # the largest base-2 logarithm that zstd decompresses unasked (128 MiB)
+
+
+def known_inverse(command: str) -> str | None:
+    """Return the command that undoes a filter, from stdin to stdout, or None if we cannot be sure of one.
+
+    It is known for a simple command (one program, no shell syntax, no assignments) that is a compressor with options
+    that compress stdin to stdout; not if it decompresses, tests, lists, names files, or has an option we do not know.
+    """
+    words = _simple(command)
+    if not words:
+        return None
+    program = os.path.basename(words[0])
+    if program not in _KNOWN:
+        return None
+    option, stdin, inverse = _KNOWN[program]
+    options = "".join(" " + word for word in words[1:])
+    if not re.match(rf"(?: (?:{option}))*{stdin}\Z", options):
+        return None
+    if inverse == "zstd -dc":
+        window = max((int(bits) for bits in re.findall(r"--long=([0-9]+)", options)), default=0)
+        if window > _ZSTD_WINDOW:
+            return f"{inverse} --long={window}"
+    return inverse
+
+
+def _simple(command: str) -> list[str]:
+    """Return the words of a simple command, or none if there is anything but plain words in it."""
+    command = command.strip(" \t\n")
+    # Line ends are blanks to shlex, but not to a shell.
+    if "\n" in command or "\r" in command or len(command) > _COMMAND_LENGTH:
+        return []
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return []
+    return words if all(_WORD.match(word) for word in words) else []
+
+
+def inverse_program(command: str) -> str:
+    """Return the program that has to be installed for a command to run, such as an inverse: ``gzip -dc`` needs gzip.
+
+    Empty where only a shell could tell (the command begins with shell syntax).
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return ""
+    for word in words:
+        if not _ASSIGNMENT.match(word):
+            return word if _WORD.match(word) else ""
+    return ""

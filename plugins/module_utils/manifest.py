@@ -1,0 +1,331 @@
+# Copyright (c) 2026 the ec2-backup authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manifest: the block at a volume's end that says what is on it. docs/volume-format.md is normative.
+
+No I/O: bytes in, a document out, and the other way round. Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, Mapping
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import known_inverse
+
+BLOCK_BYTES = 65536
+MAGIC = b"EC2-BACKUP MANIFEST "
+VERSION = 1
+TOOL = "ec2-backup"
+
+# What tar's --pax-option takes to begin the archive with a global header that says whose it is. Left alone, its name
+# would hold TMPDIR and the process id, and its time the present (seen, 1.34; a time with "@" is refused).
+GLOBAL_HEADER_OPTION = "comment=ec2-backup,globexthdr.name=ec2-backup,globexthdr.mtime=0"
+_COMMENT = b"comment=ec2-backup"
+
+_TAR_BLOCK = 512
+_MAXIMUM = (1 << 63) - 1
+_VERSION_NUMBER = re.compile(rb"([1-9][0-9]{0,3})[ \n]")
+_AFTER_MAGIC = re.compile(rb"[1-9][0-9]{0,3} ([1-9][0-9]{0,4}) ([0-9a-f]{64})\n")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.ASCII)
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+_BY_HAND = "use another backup, or recover what is there by hand (docs/recover-by-hand.md)"
+
+
+class ManifestError(ValueError):
+    """There is no manifest to go by; the text is one line: what happened and what to do.
+
+    ``kind`` is ``absent`` (no manifest there), ``damaged`` (one that cannot be trusted) or ``newer`` (one that this
+    version must not interpret).
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def _damaged(what: str) -> ManifestError:
+    return ManifestError("damaged", f"the manifest at the volume's end is damaged: {what}; {_BY_HAND}")
+
+
+# ---- the document ---------------------------------------------------------------------------------------------------
+
+
+def writing(*, run_id: str, host: str, path: str, started: str, version: str) -> dict[str, Any]:
+    """Return the document that stands on a volume while a stream is written: there is no valid backup on it.
+
+    ``started``: UTC, as in 2026-11-22T18:45:00Z; ``version`` is the tool's.
+    """
+    return {
+        "state": "writing",
+        "run_id": run_id,
+        "source": {"host": host, "path": path},
+        "started": started,
+        "tool": {"name": TOOL, "version": version},
+    }
+
+
+def complete(
+    *,
+    run_id: str,
+    host: str,
+    path: str,
+    stream_bytes: int,
+    stream_sha256: str,
+    stored_bytes: int,
+    volume_bytes: int,
+    started: str,
+    finished: str,
+    version: str,
+    warnings: int = 0,
+    local_filter: str | None = None,
+    remote_filter: str | None = None,
+    local_inverse: str | None = None,
+    remote_inverse: str | None = None,
+) -> dict[str, Any]:
+    """Return the document of a finished backup.
+
+    ``stream_*`` is what went over SSH, ``stored_bytes`` what is on the volume from byte 0 (they differ only by a remote
+    filter). An inverse that is not given is the one we know of the filter, or null. An empty filter is none.
+    """
+    return {
+        "state": "complete",
+        "run_id": run_id,
+        "source": {"host": host, "path": path},
+        "stream": {"bytes": stream_bytes, "sha256": stream_sha256},
+        "stored": {"bytes": stored_bytes},
+        "filters": {"local": _filter(local_filter, local_inverse), "remote": _filter(remote_filter, remote_inverse)},
+        "started": started,
+        "finished": finished,
+        "warnings": warnings,
+        "volume": {"bytes": volume_bytes},
+        "tool": {"name": TOOL, "version": version},
+    }
+
+
+def _filter(command: str | None, inverse: str | None) -> dict[str, Any] | None:
+    return {"command": command, "inverse": inverse or known_inverse(command)} if command else None
+
+
+def is_writing(document: Mapping[str, Any]) -> bool:
+    """Return whether the volume was being written to when this was all that was known: it holds no valid backup."""
+    return bool(document["state"] == "writing")
+
+
+# ---- what a document must hold --------------------------------------------------------------------------------------
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MAXIMUM  # bool is an int, too, but not the same type
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and _SHA256.match(value) is not None
+
+
+def _is_time(value: object) -> bool:
+    if not isinstance(value, str) or not _TIME.match(value):
+        return False
+    try:
+        time.strptime(value, _TIME_FORMAT)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_filter(value: object) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not _is_text(value.get("command")) or "inverse" not in value:
+        return False
+    return value["inverse"] is None or _is_text(value["inverse"])
+
+
+_WRITING: dict[str, Callable[[object], bool]] = {
+    "run_id": _is_text,
+    "source.host": _is_text,
+    "source.path": _is_text,
+    "started": _is_time,
+    "tool.name": _is_text,
+    "tool.version": _is_text,
+}
+_COMPLETE: dict[str, Callable[[object], bool]] = {
+    **_WRITING,
+    "stream.bytes": _is_count,
+    "stream.sha256": _is_sha256,
+    "stored.bytes": _is_count,
+    "filters.local": _is_filter,
+    "filters.remote": _is_filter,
+    "finished": _is_time,
+    "warnings": _is_count,
+    "volume.bytes": _is_count,
+}
+_REQUIRED = {"writing": _WRITING, "complete": _COMPLETE}
+_ABSENT = object()
+
+
+def _lookup(document: object, name: str) -> object:
+    for key in name.split("."):
+        if not isinstance(document, dict) or key not in document:
+            return _ABSENT
+        document = document[key]
+    return document
+
+
+def _problem(document: object) -> str | None:
+    """Return what is wrong with a document, or None. Fields that we do not know are none of our business."""
+    state = _lookup(document, "state")
+    if not isinstance(state, str) or state not in _REQUIRED:
+        return "its state is neither complete nor writing"
+    for name, check in _REQUIRED[state].items():
+        value = _lookup(document, name)
+        if value is _ABSENT:
+            return f"the field {name} is missing"
+        if not check(value):
+            return f"the field {name} has no valid value"
+    if state == "complete":
+        assert isinstance(document, dict)
+        stored, volume = document["stored"]["bytes"], document["volume"]["bytes"]
+        if stored > volume - BLOCK_BYTES:
+            return f"{stored} stored bytes and the manifest do not fit on a volume of {volume} bytes"
+        if document["filters"]["remote"] is None and stored != document["stream"]["bytes"]:
+            return "without a remote filter, stored.bytes and stream.bytes must be equal"
+    return None
+
+
+# ---- the block ------------------------------------------------------------------------------------------------------
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """Return the header line and the JSON, without the padding.
+
+    Raises ValueError if it does not fit in the block (only a filter of many thousand characters can bring that about),
+    or if it is not a document that ``decode`` accepts: a backup must not become unreadable by its own manifest.
+    """
+    problem = _problem(document)
+    if problem is not None:
+        raise ValueError(f"this cannot be a manifest: {problem}")
+    text = json.dumps(document, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+    head = b"%s%d %d %s\n%s" % (MAGIC, VERSION, len(text), hashlib.sha256(text).hexdigest().encode("ascii"), text)
+    if len(head) > BLOCK_BYTES:
+        raise ValueError(
+            f"the manifest would have {len(head)} bytes, and there is room for {BLOCK_BYTES}: "
+            "put the filter's command into a script, and give the script's name"
+        )
+    return head
+
+
+def pad(head: bytes) -> bytes:
+    """Return the whole block, BLOCK_BYTES long. Raises ValueError if the head is longer."""
+    if len(head) > BLOCK_BYTES:
+        raise ValueError(f"{len(head)} bytes do not fit in a block of {BLOCK_BYTES}")
+    return head.ljust(BLOCK_BYTES, b"\0")
+
+
+def decode(block: bytes, end: int | None = None) -> dict[str, Any]:
+    """Return the document of a block, or raise ManifestError.
+
+    ``end``: the offset in bytes at which the block ends, as far as it is known; a complete document must name it as its
+    volume's size. What follows the JSON is not looked at.
+    """
+    if len(block) != BLOCK_BYTES:
+        raise _damaged(f"{len(block)} of its {BLOCK_BYTES} bytes could be read")
+    if not block.startswith(MAGIC):
+        # Where the rest of the line is in order, only the magic is damaged: an older manifest, at a former end of the
+        # volume, must not be looked for, let alone believed.
+        if _AFTER_MAGIC.match(block, len(MAGIC)):
+            raise _damaged("its first words are wrong")
+        raise ManifestError(
+            "absent",
+            "there is no manifest at the volume's end: either ec2-backup did not write this volume, or its end was "
+            "overwritten; check that it is the right volume",
+        )
+    number = _VERSION_NUMBER.match(block, len(MAGIC))
+    if number is not None and int(number.group(1)) > VERSION:
+        raise ManifestError(
+            "newer",
+            f"the manifest at the volume's end has format version {int(number.group(1))}, and this ec2-backup knows "
+            f"none above {VERSION}: use a newer ec2-backup",
+        )
+    header = _AFTER_MAGIC.match(block, len(MAGIC))
+    if header is None:
+        raise _damaged("its header line is malformed")
+    text = block[header.end() : header.end() + int(header.group(1))]
+    if len(text) != int(header.group(1)):
+        raise _damaged(f"its length of {int(header.group(1))} bytes goes beyond the volume's end")
+    if hashlib.sha256(text).hexdigest().encode("ascii") != header.group(2):
+        raise _damaged("its checksum is wrong")
+    document = _parse(text)
+    problem = _problem(document)
+    if problem is None and end is not None and document["state"] == "complete" and document["volume"]["bytes"] != end:
+        problem = "it was written for a volume of {} bytes, and ends at byte {}".format(
+            document["volume"]["bytes"], end
+        )
+    if problem is not None:
+        raise _damaged(problem)
+    return document
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(text.decode("ascii"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):  # the latter by thousands of brackets
+        raise _damaged("it is not JSON") from None
+    return document if isinstance(document, dict) else {}
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
+
+
+# ---- what stands at byte 0 ------------------------------------------------------------------------------------------
+
+
+def is_tar(first_bytes: bytes) -> bool:
+    """Return whether the first 512 bytes are a tar header, of whichever format, by its checksum.
+
+    The empty archive is no exception: it is nothing but NUL bytes, and so is an empty volume.
+    """
+    header = first_bytes[:_TAR_BLOCK]
+    recorded = _octal(header[148:156])
+    if len(header) < _TAR_BLOCK or recorded is None:
+        return False
+    summed = header[:148] + b" " * 8 + header[156:]
+    unsigned = sum(summed)
+    # Some ancient tars took bytes for signed numbers.
+    return recorded in (unsigned, unsigned - 256 * sum(byte > 127 for byte in summed))
+
+
+def is_ours(first_bytes: bytes) -> bool:
+    """Return whether an archive's first bytes (1536 are enough) are the global header that ours begin with."""
+    if not is_tar(first_bytes) or first_bytes[156:157] != b"g" or first_bytes[257:263] != b"ustar\0":
+        return False
+    size = _octal(first_bytes[124:136]) or 0
+    return _COMMENT in _records(first_bytes[_TAR_BLOCK : _TAR_BLOCK + size])
+
+
+def _octal(field: bytes) -> int | None:
+    digits = field.split(b"\0", 1)[0].strip(b" ")
+    return int(digits, 8) if re.match(rb"[0-7]+\Z", digits) else None
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """Yield the ``keyword=value`` of each whole pax record: ``LENGTH keyword=value NEWLINE``, LENGTH of all that."""
+    while data:
+        found = re.match(rb"([1-9][0-9]{0,9}) ", data)
+        length = int(found.group(1)) if found else 0
+        if found is None or not found.end() < length <= len(data) or data[length - 1 : length] != b"\n":
+            return
+        yield data[found.end() : length - 1]
+        data = data[length:]
