@@ -1,0 +1,121 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the ec2-backup authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: target_info
+short_description: Check a directory that is to be restored to
+description:
+  - Checks that a backup can be restored to a directory, and that what it takes is installed, before anything is
+    launched or written.
+  - Runs on the host that is restored to, which needs GNU tar 1.28 or newer.
+options:
+  path:
+    description:
+      - The directory. It has to be empty, or absent in a directory that is there. A leading C(~) is expanded.
+      - A symbolic link to a directory stands for what it leads to.
+    type: str
+    required: true
+  force:
+    description:
+      - Whether the directory may hold files. Those with a name that is in the backup are going to be replaced.
+      - Refused all the same, if the directory holds symbolic links that lead out of it, and this host does not let
+        C(tar) be confined to the directory.
+    type: bool
+    default: false
+  programs:
+    description:
+      - Names of the programs that undo the backup's local filter.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+    support: full
+    details: Nothing is ever changed.
+seealso:
+  - module: ec2_backup.ebs.source_info
+author:
+  - The ec2-backup authors
+"""
+
+EXAMPLES = r"""
+- name: Check /srv/restored, for a backup that was compressed
+  ec2_backup.ebs.target_info:
+    path: /srv/restored
+    programs: [zstd]
+  register: target
+"""
+
+RETURN = r"""
+path:
+  description: The directory's absolute path, without symbolic links.
+  type: str
+  returned: success
+  sample: /srv/restored
+exists:
+  description: Whether the directory is there already.
+  type: bool
+  returned: success
+  sample: false
+host:
+  description: The host's name.
+  type: str
+  returned: success
+  sample: db1
+tar_version:
+  description: The version of GNU tar.
+  type: str
+  returned: success
+  sample: "1.34"
+"""
+
+import os
+import shutil
+import socket
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import SourceError, tar_version
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import TargetError, check_target, plan_extraction
+
+
+def check_programs(programs: list[str]) -> None:
+    """Raise TargetError for a program that is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            raise TargetError(
+                f"{program} is needed to undo the backup's local filter, and is not installed here: install it"
+            )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "str", "required": True},
+            "force": {"type": "bool", "default": False},
+            "programs": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    force = module.params["force"]
+    try:
+        path = check_target(module.params["path"], force)
+        version = tar_version()
+        check_programs(module.params["programs"])
+        plan_extraction(path, force)
+    except (SourceError, TargetError) as error:
+        # tar_version speaks of the host that it is mostly asked about.
+        text = str(error).replace("the host whose directory is saved", "the host that is restored to")
+        module.fail_json(msg=text)
+    module.exit_json(
+        changed=False, path=path, exists=os.path.isdir(path), host=socket.gethostname(), tar_version=version
+    )
+
+
+if __name__ == "__main__":
+    main()
