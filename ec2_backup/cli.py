@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 from ec2_backup.commands.backup import backup
 from ec2_backup.commands.cleanup import cleanup
+from ec2_backup.commands.listing import listing
+from ec2_backup.commands.restore import restore
+from ec2_backup.commands.verify import verify
 from ec2_backup.status import UserError, say
 
 # A directory of such a name is given as ./NAME.
-COMMANDS = {"backup": backup, "cleanup": cleanup}
+COMMANDS = {"backup": backup, "cleanup": cleanup, "list": listing, "restore": restore, "verify": verify}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,6 +22,9 @@ from ec2_backup.private import TEMPORARY, private_directory
 
 COLLECTION = "ec2_backup.ebs"
 STREAM = f"{COLLECTION}.stream_send"
+# The tasks that last: they end when their connection is cut.
+STREAMING = (STREAM, f"{COLLECTION}.stream_receive", f"{COLLECTION}.stream_check")
+COMMIT = f"{COLLECTION}.manifest_write"
 # The tasks that make something in the account.
 MAKING = (f"{COLLECTION}.instance_launch", f"{COLLECTION}.security_group")
 
@@ -55,8 +58,8 @@ class Outcome:
     """What the play handed back with set_stats."""
     launching: bool = False
     """Whether a task began that makes something in the account."""
-    sent: bool = False
-    """Whether the stream is on the volume; what is left to do is to commit it and to end the instance."""
+    committing: bool = False
+    """Whether all that is left to do is to commit the volume and to end the instance."""
     volume_id: str | None = None
     """The volume that is written to."""
     given: bool = False
@@ -99,6 +102,7 @@ def record(outcome: Outcome, event: Mapping[str, Any]) -> str | None:
         case "playbook_on_task_start":
             outcome.action = str(data.get("task_action"))
             outcome.launching |= outcome.action in MAKING
+            outcome.committing |= outcome.action == COMMIT
             # Ansible's own housekeeping between the steps means nothing to a person.
             return None if outcome.action.startswith("ansible.builtin.") else str(data.get("task"))
         case "runner_on_ok":
@@ -118,7 +122,6 @@ def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], da
         if text.startswith("Warning: "):
             outcome.warnings.append(text.removeprefix("Warning: "))
     elif action == STREAM:
-        outcome.sent = True
         outcome.source_warnings = list(result.get("source_warnings") or [])
     elif data.get("task") == "Tag the volume as complete":
         outcome.tagged = True
@@ -165,9 +168,9 @@ class Playbook:
         volume or ends the run is left to finish: it is short, and breaking it off helps nobody.
         """
         self._stop = True
-        if self._pid is None or self.outcome.sent or self.outcome.failures:
+        if self._pid is None or self.outcome.committing or self.outcome.failures:
             return
-        connections = processes.of_run(self._run_id, "ssh") if self.outcome.action == STREAM else []
+        connections = processes.of_run(self._run_id, "ssh") if self.outcome.action in STREAMING else []
         if connections:
             processes.tell(connections, signal.SIGTERM)
         else:

@@ -11,17 +11,24 @@ from ec2_backup.status import Status, say
 from ec2_backup.supervise import Supervised, by_hand
 
 
-def emit(text: str) -> bool:
-    """Print the result; return whether it got out (a closed pipe or a full disk keep it in)."""
+def emit(text: str, what: str | None = None) -> bool:
+    """Print the result; return whether it got out (a closed pipe or a full disk keep it in).
+
+    :param what: what it is called if it does not; itself if not given.
+    """
     try:
         print(text, flush=True)
     except OSError as error:
-        say(f"error: {text} could not be written to standard output: {error.strerror}")
-        # Or the interpreter would try again, and complain, when it exits.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output_failed(what or text, error)
         return False
     return True
+
+
+def output_failed(what: str, error: OSError) -> None:
+    """Say that the result did not get out, and let the interpreter not try it again, and complain, when it exits."""
+    say(f"error: {what} could not be written to standard output: {error.strerror}")
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_cause(outcome: Outcome) -> None:

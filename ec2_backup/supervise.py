@@ -74,7 +74,7 @@ def supervise(name: str, variables: Mapping[str, Any], run_id: str, on_task: Cal
         except Exception as error:  # whatever broke, the account has to be looked after
             outcome = play.outcome
             outcome.failures.append(f"the playbook could not be run: {in_words(error)}")
-        settled = not outcome.launching or run_id in outcome.stats.get("ec2_backup_settled", {})
+        settled = not outcome.launching or outcome.stats.get("ec2_backup_settled", {}).get(run_id)
         left, detached = ([], []) if settled else clean(variables, run_id, outcome, on_task)
     return Supervised(outcome, signals.first, left, frozenset(detached))
 

@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "-r", dest="remote_filter", metavar="FILTER", help="pipe the archive through this command on the instance"
     )
+    result.add_argument("--verify", action="store_true", help="read the volume back before it counts as a backup")
     result.add_argument(
         "--force", action="store_true", help="overwrite a filesystem or a partition table on the given volume"
     )
@@ -59,6 +60,7 @@ def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]
         local_filter=arguments.local_filter,
         remote_filter=arguments.remote_filter,
         force=arguments.force or None,
+        verify=arguments.verify or None,
     )
     # The wrapper has to know the run's ID to say what is left of it, whatever becomes of the playbook.
     settled = {"ec2_backup_source": os.path.abspath(arguments.directory), "ec2_backup_run_id": run_id}

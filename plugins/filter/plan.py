@@ -8,7 +8,7 @@ import os
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import cleanup, flags, plan
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import catalog, cleanup, filters, flags, plan
 
 
 def _filter(function):
@@ -26,6 +26,11 @@ def from_here(path):
     return os.path.abspath(os.path.expanduser(path))
 
 
+def filter_inverse(command, given=""):
+    """The command that undoes a filter: C(given), or one that is known; empty if there is none."""
+    return given or (filters.known_inverse(command) if command else None) or ""
+
+
 class FilterModule:
     """Filters of ec2_backup.ebs."""
 
@@ -33,9 +38,11 @@ class FilterModule:
         return {
             "architecture": _filter(plan.architecture),
             "aws_flags": _filter(flags.parse_aws_flags),
+            "catalog": _filter(catalog.entries),
             "cleanup_plan": _filter(cleanup.plan),
             "cleanup_progress": _filter(cleanup.progress),
             "device_candidates": _filter(plan.device_candidates),
+            "filter_inverse": filter_inverse,
             "from_here": from_here,
             "launch_candidates": _filter(plan.launch_candidates),
             "ssh_flags": _filter(flags.parse_ssh_flags),

@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterable, Iterator, Mapping
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import GLOBAL_HEADER_OPTION
+
 RECORD_BYTES = 1024 * 1024  # tar pads the archive to a multiple of this; also dd's block size
 TAR_BLOCK = 512
 MINIMUM_TAR = (1, 28)  # the first with --sort; all other options are older
@@ -78,7 +80,7 @@ def tar_arguments(directory: str, output: str, measuring: bool = False) -> list[
         "--selinux",
         "--numeric-owner",
         # The default header name holds tar's process id, and access times change by reading: neither is the data.
-        "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+        "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime," + GLOBAL_HEADER_OPTION,
         # What cannot be read becomes a warning, so that exit status 2 keeps to what really ended the archive.
         "--ignore-failed-read",
         f"--blocking-factor={1 if measuring else RECORD_BYTES // TAR_BLOCK}",

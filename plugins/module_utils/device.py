@@ -1,15 +1,17 @@
 # Copyright (c) 2026 the ec2-backup authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The far side: a POSIX sh script that finds a volume's device, proves it fit to be overwritten, and writes to it.
+"""The far side: a POSIX sh script that finds a volume's device on the instance and proves that it is the volume.
 
-Runs on the host whose directory is saved (Python 3.8, standard library only); the script runs on the instance, under
-whatever ``sh`` and ``dd`` there are, as root. It tells what happened in lines that begin with PREFIX:
+What is then done with it is in device_write and device_read. The script is composed on the host whose directory is
+saved or restored to (Python 3.8, standard library only) and runs on the instance, under whatever ``sh`` and ``dd``
+there are, as root. It tells what happened in lines that begin with PREFIX:
 
 ``ready DEVICE SIZE``          the device was found and is fit; the stream may begin (SIZE in bytes, 0 if unknown)
-``done BYTES DEVICE``          BYTES were written and flushed to stable storage
+``done BYTES DEVICE``          BYTES were written and flushed to stable storage, or were read
+``sum HEX MEMBERS``            the SHA-256 of what was read, and how many members the archive has (- if not counted)
 ``refused CODE TEXT``          nothing was written; CODE is one of REFUSALS
-``failed CODE BYTES TEXT``     the writing failed after BYTES; CODE is one of FAILURES
+``failed CODE BYTES TEXT``     the copying failed after BYTES; CODE is one of FAILURES
 """
 
 from __future__ import annotations
@@ -18,11 +20,21 @@ import shlex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Sequence
+    from typing import Mapping, Sequence
 
 PREFIX = "ec2-backup:"
 REFUSALS = ("root", "missing", "not-block", "size", "read-only", "in-use", "signature", "unknown", "tool")
-FAILURES = ("full", "dd", "filter", "leftover", "vanished", "sync")
+FAILURES = ("full", "dd", "filter", "leftover", "vanished", "sync", "archive")
+
+# What every module takes that works on a device: doc_fragments/device.py says what each is.
+ARGUMENTS = {
+    "ssh": {"type": "list", "elements": "str", "required": True},
+    "volume_id": {"type": "str", "required": True},
+    "volume_size": {"type": "int", "required": True},
+    "device": {"type": "list", "elements": "str", "default": ["/dev/sdf", "/dev/xvdf"]},
+    "device_exact": {"type": "str"},
+    "timeout": {"type": "int", "default": 120},
+}
 
 # The login shell sees one simple command; only sh sees the script. `sudo -n` never asks and never reads the stream.
 _BECOME_ROOT = (
@@ -33,16 +45,14 @@ _BECOME_ROOT = (
     "else echo '" + PREFIX + "refused root this login is not root, and there is no sudo'; fi; exit 77"
 )
 
-SCRIPT = r"""
+FIND = r"""
 dev=/dev sys=/sys proc=/proc
-volume=$1 size=$2 wait=$3 force=$4 filter=$5 exact=$6
-shift 6
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin
 LC_ALL=C
 export PATH LC_ALL
 prefix=ec2-backup:
 
-say() { printf '%s%s\n' "$prefix" "$*"; }
+say() { printf '%s%s\n' "$prefix" "$*" >&"$voice"; }
 refuse() { say refused "$@"; exit 77; }
 fail() { say failed "$@"; exit 78; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -114,28 +124,16 @@ until find_device "$@"; do
   sleep 0.2 2>/dev/null || sleep 1
 done
 
-# ---- prove it fit; nothing here can be overridden ----
+# ---- prove that it is the volume; nothing here can be overridden ----
 [ -b "$device" ] || refuse not-block "$device is not a block device"
 number=$(number_of "$device") || number=
 block=$sys/dev/block/$number
-numbers=" $number "
 actual=
 if [ -n "$number" ] && [ -d "$block" ]; then
   [ -e "$block/partition" ] && refuse in-use "$device is a partition, not a volume"
   IFS= read -r sectors <"$block/size" && actual=$((sectors * 512))
-  for part in "$block"/*/partition; do
-    [ -e "$part" ] || continue
-    IFS= read -r value <"${part%/partition}/dev" && numbers="$numbers$value "
-  done
-  [ "$(cat "$block/ro" 2>/dev/null)" != 1 ] || refuse read-only "$device is read-only"
-  for value in $numbers; do
-    for holder in "$sys/dev/block/$value"/holders/*; do
-      [ -e "$holder" ] && refuse in-use "$device is in use by ${holder##*/}"
-    done
-  done
 elif has blockdev && value=$(blockdev --getsize64 "$device" 2>/dev/null); then
   actual=$value
-  [ "$(blockdev --getro "$device" 2>/dev/null)" != 1 ] || refuse read-only "$device is read-only"
 fi
 if [ -z "$actual" ]; then
   [ "$device" = "$exact" ] || refuse unknown "the size of $device cannot be told; name it if it is the right one"
@@ -143,127 +141,49 @@ elif [ "$actual" != "$size" ]; then
   refuse size "$device has $actual bytes, the volume has $size"
 fi
 
-is_ours() {
-  [ "$1" = "$device" ] && return 0
-  case $numbers in *" $1 "*) return 0 ;; esac
-  [ -n "$number" ] && [ -b "$1" ] || return 1
-  value=$(number_of "$1") || return 1
-  case $numbers in *" $value "*) return 0 ;; esac
-  return 1
-}
-if [ -r "$proc/self/mountinfo" ]; then
-  while read -r id parent value root point rest; do
-    is_ours "$value" && refuse in-use "$device is mounted on $point"
-    # Filesystems with numbers of their own (btrfs, overlays of it) are known by the device they name.
-    case $value in 0:*) source=${rest#* - } source=${source#* } source=${source%% *} ;; *) continue ;; esac
-    case $source in "$dev"/*) is_ours "$source" && refuse in-use "$device is mounted on $point" ;; esac
-  done <"$proc/self/mountinfo"
-else
-  for value in $(mount 2>/dev/null </dev/null); do
-    case $value in "$device" | "$device"[0-9]* | "$device"p[0-9]*) refuse in-use "$device is mounted" ;; esac
-  done
-fi
-if [ -r "$proc/swaps" ]; then
-  while read -r name rest; do
-    is_ours "$name" && refuse in-use "$device is swap space in use"
-  done <"$proc/swaps"
-fi
-for file in "$sys"/fs/btrfs/*/devices/*/dev; do
-  [ -r "$file" ] && IFS= read -r value <"$file" || continue
-  is_ours "$value" && refuse in-use "$device is part of a mounted btrfs"
-done
-
-# ---- do not overwrite what somebody else put there ----
-if [ "$force" != 1 ]; then
-  # shellcheck disable=SC2086
-  set -- $numbers
-  [ $# -le 1 ] || refuse signature "$(($# - 1)) partition(s)"
-  if has blkid; then
-    found=$(blkid -p -o export "$device" 2>/dev/null </dev/null)
-    status=$?
-  else
-    status=127
-  fi
-  case $status in
-  0)
-    kind=$(printf '%s\n' "$found" | sed -n 's/^PTTYPE=/a partition table, /p; s/^TYPE=/the signature /p' | head -n 1)
-    label=$(printf '%s\n' "$found" | sed -n 's/^LABEL=//p' | head -n 1)
-    refuse signature "${kind:-an unknown signature}${label:+ (label $label)}"
-    ;;
-  2) ;; # nothing found
-  8) refuse signature "several contradictory signatures" ;;
-  *)
-    magic=$(dd if="$device" bs=1 skip=257 count=5 2>/dev/null </dev/null)
-    if [ "$magic" != ustar ]; then
-      rest=$(dd if="$device" bs=65536 count=16 2>/dev/null </dev/null | tr -d '\000' | wc -c)
-      [ "$((rest))" = 0 ] || refuse signature "unknown data (there is no blkid there to tell which)"
-    fi
-    ;;
-  esac
-fi
-
-# ---- write ----
-# nocreat: where the device is gone, dd must not make a file of that name in memory.
+# ---- how to copy: past the page cache where that is possible ----
+gnu= direct= nocreat=
 if dd --version 2>/dev/null </dev/null | grep -q coreutils; then
-  direct=
-  dd if="$device" of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null </dev/null && direct=oflag=direct
-  write() { dd of="$device" bs=1048576 iflag=fullblock $direct conv=nocreat,notrunc,fsync; }
-  flush() { :; }
-else
-  # With ibs and obs apart dd fills its blocks from a pipe's short reads (POSIX).
-  write() { dd of="$device" ibs=65536 obs=1048576 conv=notrunc; }
-  flush() { { ! has blockdev || blockdev --flushbufs "$device"; } </dev/null && sync; }
+  # nocreat: where the device is gone, dd must not make a file of that name in memory.
+  gnu=1 nocreat=nocreat,fsync,
+  dd if="$device" of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null </dev/null && direct=direct
 fi
-say ready "$device" "${actual:-0}"
-if [ -n "$filter" ]; then
-  # The pipe hides the filter's status: each side tells its own through the capture (3).
-  told=$({ { sh -c "$filter" 3>&-; echo "@filter=$?" >&3; } | { write 2>&1 >&3 3>&-; echo "@dd=$?"; } } 3>&1)
-  filter_status=${told##*@filter=} filter_status=${filter_status%%[!0-9]*}
-  status=${told##*@dd=} status=${status%%[!0-9]*}
-else
-  told=$(write 2>&1)
-  status=$?
-  filter_status=0
-fi
-bytes=$(printf '%s\n' "$told" | sed -n 's/^\([0-9][0-9]*\) byte.*/\1/p' | tail -n 1)
-counted=1
-if [ -z "$bytes" ]; then
-  # A dd that only counts records (some builds of busybox): those of an archive are whole, a filter's are not.
-  records=$(printf '%s\n' "$told" | sed -n 's/^\([0-9][0-9]*\)+[0-9]* records out.*/\1/p' | tail -n 1)
-  bytes=$((${records:-0} * 1048576))
-  case $told in *"+0 records out"*) ;; *) counted=0 ;; esac
-fi
-[ -b "$device" ] && [ "$(number_of "$device" || :)" = "$number" ] || fail vanished "$bytes" "$device is gone"
-words=$(printf '%s\n' "$told" | sed -n 's/^dd: //p' | head -n 1)
-if [ "$status" != 0 ]; then
-  case $told in *"No space left on device"*) fail full "$bytes" "$words" ;; esac
-  fail dd "$bytes" "dd ended with status $status: $words"
-fi
-[ "$filter_status" = 0 ] || fail filter "$bytes" "the remote filter ended with status $filter_status"
-[ -z "$filter" ] || [ "$(($(dd bs=1 count=1 2>/dev/null | wc -c)))" = 0 ] ||
-  fail leftover "$bytes" "the remote filter ended before it had read the whole stream"
-[ "$counted" = 1 ] || fail dd "$bytes" "the dd on the instance does not tell how many bytes it wrote"
-flush 2>/dev/null || fail sync "$bytes" "the written data could not be flushed to $device"
-say done "$bytes" "$device"
+flush() { { ! has blockdev || blockdev --flushbufs "$device"; } </dev/null 2>/dev/null && sync; }
 """
 
 
-def remote_command(
+def compose(
+    actions: str,
     volume_id: str,
     volume_size: int,
-    names: Sequence[str],
     exact: str | None = None,
-    remote_filter: str | None = None,
-    force: bool = False,
     timeout: int = 120,
-    script: str = SCRIPT,
+    voice: int = 1,
+    settings: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the command for the instance's login shell, as one string.
+    """Return the script that finds the volume's device and then does ``actions``, sh text that stands on FIND's.
 
-    ``volume_size`` in bytes; ``names`` are tried in order where no EBS disk is NVMe, unless ``exact`` is given.
+    ``volume_size`` in bytes; ``timeout``: seconds to wait for the device; ``exact``: the one name of the device on an
+    image of another kind; ``voice``: the descriptor that it tells by; ``settings``: further variables.
     """
-    arguments = [str(volume_size), str(timeout), "1" if force else "0", remote_filter or "", exact or "", *names]
-    command = ["exec", "sh", "-c", _BECOME_ROOT, "ec2-backup", script.strip(), "ec2-backup", volume_id, *arguments]
+    known = {
+        "volume": volume_id,
+        "size": volume_size,
+        "wait": timeout,
+        "exact": exact or "",
+        "voice": voice,
+        **(settings or {}),
+    }
+    lines = [f"{name}={shlex.quote(str(value))}" for name, value in known.items()]
+    return "\n".join([*lines, FIND.strip(), actions.strip(), ""])
+
+
+def remote_command(script: str, names: Sequence[str]) -> str:
+    """Return the command for the instance's login shell that runs a composed script as root, as one string.
+
+    ``names`` of the device are tried in order where no EBS disk is NVMe, unless the script has an exact one.
+    """
+    command = ["exec", "sh", "-c", _BECOME_ROOT, "ec2-backup", script, "ec2-backup", *names]
     return " ".join(shlex.quote(word) for word in command)
 
 
@@ -277,6 +197,8 @@ class Far:
         self.code: str | None = None  # of a refusal or failure
         self.text = ""
         self.written = 0
+        self.sha256: str | None = None
+        self.members: int | None = None
 
     def feed(self, line: str) -> bool:
         """Take one line of the session's stdout; return whether it was one of ours."""
@@ -287,6 +209,8 @@ class Far:
             self.ready, self.device = True, words[1]
         elif words[0] == "done" and len(words) == 3 and words[1].isdigit():
             self.stored_bytes, self.device = int(words[1]), words[2]
+        elif words[0] == "sum" and len(words) == 3:
+            self.sha256, self.members = words[1], int(words[2]) if words[2].isdigit() else None
         elif words[0] == "refused" and len(words) > 2:
             self.code, self.text = words[1], " ".join(words[2:])
         elif words[0] == "failed" and len(words) > 3:
@@ -295,8 +219,8 @@ class Far:
         return True
 
 
-def trouble(far: Far, volume_id: str, timeout: int) -> str | None:
-    """Return what the far side refused or failed at, in one line for the person who asked, or None."""
+def trouble(far: Far, volume_id: str, timeout: int, doing: str = "writing to") -> str | None:
+    """Return what the far side refused or failed at while ``doing``, in one line for the person who asked, or None."""
     if far.code is None:
         return None
     if far.code == "missing":
@@ -309,4 +233,6 @@ def trouble(far: Far, volume_id: str, timeout: int) -> str | None:
         return f"the login on the instance cannot become root: {far.text}"
     if far.code in REFUSALS:
         return f"volume {volume_id}: {far.text}: refused"
-    return f"writing to volume {volume_id} failed after {far.written} bytes: {far.text}"
+    if far.code == "archive":
+        return f"volume {volume_id}: {far.text}"
+    return f"{doing} volume {volume_id} failed after {far.written} bytes: {far.text}"

@@ -58,7 +58,8 @@ options:
   volume:
     description:
       - A new volume, encrypted and deleted with the instance.
-      - C(device_name), C(size) in GiB and C(volume_type), and if wanted C(iops), C(throughput) in MiB/s, C(kms_key_id).
+      - C(device_name), C(size) in GiB or C(snapshot_id), C(volume_type), and if wanted C(iops), C(throughput) in MiB/s,
+        C(kms_key_id).
     type: dict
   tags:
     description: The tags of the instance and of its volumes.
@@ -106,6 +107,7 @@ passed_over:
 """
 
 import contextlib
+import functools
 import uuid
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -127,6 +129,7 @@ def block_device(volume):
     """A new volume as RunInstances takes it."""
     names = {
         "size": "VolumeSize",
+        "snapshot_id": "SnapshotId",
         "volume_type": "VolumeType",
         "iops": "Iops",
         "throughput": "Throughput",
@@ -167,8 +170,8 @@ def launch(client, params):
     passed_over = []
     for candidate in params["candidates"]:
         try:
-            wanted = request(params, candidate)
-            instance = patiently(lambda w=wanted: client.run_instances(**w), NOT_YET, NOT_YET_SECONDS)["Instances"][0]
+            call = functools.partial(client.run_instances, **request(params, candidate))
+            instance = patiently(call, NOT_YET, NOT_YET_SECONDS)["Instances"][0]
         except ClientError as error:
             if error_code(error) not in NO_ROOM:
                 raise

@@ -16,41 +16,24 @@ description:
     signature.
   - Succeeds only if every process says that it did its whole work, and the far side has flushed exactly the bytes
     that were sent.
+  - Before the first byte, the block at the volume's end is made to say that there is no backup on the volume.
   - Runs on the host whose directory is saved. The instance needs only a POSIX shell and C(dd).
 options:
-  ssh:
-    description:
-      - The complete argument list of ssh, up to and including C(login@host). A leading C(~/) of an element is expanded.
-      - The login is root, or may become root with C(sudo -n).
-    type: list
-    elements: str
-    required: true
   path:
     description:
       - The directory.
     type: str
     required: true
-  volume_id:
+  run_id:
     description:
-      - The volume.
+      - The run's ID, for the block at the volume's end that says that the volume is being written to.
     type: str
     required: true
-  volume_size:
+  host:
     description:
-      - The volume's size in bytes, which the device must have.
-    type: int
-    required: true
-  device:
-    description:
-      - The names under which the device may appear where EBS disks are not NVMe, in the order in which they are tried.
-    type: list
-    elements: str
-    default: [/dev/sdf, /dev/xvdf]
-  device_exact:
-    description:
-      - The one name of the device on an image of another kind. Tried instead of O(device), and accepted even if its
-        size cannot be told there.
+      - The name of this host, for that block.
     type: str
+    required: true
   local_filter:
     description:
       - A shell command through which the archive goes before it is sent. Its last status counts, as C(sh -c) gives it.
@@ -64,11 +47,8 @@ options:
       - Whether to overwrite a filesystem, a partition table or other signature.
     type: bool
     default: false
-  timeout:
-    description:
-      - The seconds to wait for the device to appear on the instance.
-    type: int
-    default: 120
+extends_documentation_fragment:
+  - ec2_backup.ebs.device
 attributes:
   check_mode:
     description: Can run in C(check_mode) and return changed status prediction without modifying target.
@@ -87,6 +67,8 @@ EXAMPLES = r"""
     path: /srv/data
     volume_id: vol-0123456789abcdef0
     volume_size: "{{ 8 * 1024 ** 3 }}"
+    run_id: 20261122t184500z-1f2e3d4c
+    host: web1
 """
 
 RETURN = r"""
@@ -121,6 +103,11 @@ source_warnings:
   elements: str
   returned: success
   sample: ["./log: file changed as we read it"]
+started:
+  description: When the stream began, in UTC by this host's clock.
+  type: str
+  returned: success
+  sample: "2026-11-22T18:45:00Z"
 seconds:
   description: The time the stream took, to the last byte flushed.
   type: float
@@ -138,58 +125,48 @@ stderr_of:
   sample: {"ssh": "Connection closed by remote host"}
 """
 
-import signal
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import SourceError, check_directory
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import ARGUMENTS, remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import write_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import encode, writing
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import Interrupted, StreamError, interruptible
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import expand_arguments
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.stream import StreamError, send
-
-ARGUMENTS = {
-    "ssh": {"type": "list", "elements": "str", "required": True},
-    "path": {"type": "str", "required": True},
-    "volume_id": {"type": "str", "required": True},
-    "volume_size": {"type": "int", "required": True},
-    "device": {"type": "list", "elements": "str", "default": ["/dev/sdf", "/dev/xvdf"]},
-    "device_exact": {"type": "str"},
-    "local_filter": {"type": "str"},
-    "remote_filter": {"type": "str"},
-    "force": {"type": "bool", "default": False},
-    "timeout": {"type": "int", "default": 120},
-}
-
-
-class Interrupted(Exception):
-    """A signal asked for the end."""
-
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-def interrupt(number: int, _frame: object) -> None:
-    for other in SIGNALS:  # the second of them must not interrupt the ending of the children
-        signal.signal(other, signal.SIG_IGN)
-    raise Interrupted(f"interrupted by {signal.Signals(number).name}: the volume holds no complete backup")
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.stream import send
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERSION
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
+    module = AnsibleModule(
+        argument_spec=dict(
+            ARGUMENTS,
+            path={"type": "str", "required": True},
+            run_id={"type": "str", "required": True},
+            host={"type": "str", "required": True},
+            local_filter={"type": "str"},
+            remote_filter={"type": "str"},
+            force={"type": "bool", "default": False},
+        )
+    )
     asked = module.params
-    for number in SIGNALS:
-        signal.signal(number, interrupt)
+    interruptible("the volume holds no complete backup")
     try:
         path = check_directory(asked["path"])
-        command = remote_command(
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        block = writing(run_id=asked["run_id"], host=asked["host"], path=path, started=started, version=VERSION)
+        script = write_script(
             asked["volume_id"],
             asked["volume_size"],
-            asked["device"],
-            asked["device_exact"],
+            encode(block).decode("ascii"),
             asked["remote_filter"],
             asked["force"],
+            asked["device_exact"],
             asked["timeout"],
         )
+        command = remote_command(script, asked["device"])
         result = send(
             expand_arguments(asked["ssh"]),
             command,
@@ -207,7 +184,7 @@ def main() -> None:
         module.fail_json(msg=f"the stream could not be set up: {error}")
     for notice in result.pop("notices"):
         module.warn("tar: " + notice)
-    module.exit_json(changed=True, **result)
+    module.exit_json(changed=True, started=started, **result)
 
 
 if __name__ == "__main__":

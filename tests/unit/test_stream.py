@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, stream
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, pipeline, stream
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import write_script
 from tests.unit.devices import MIB, hard_directory, local_ssh, loop_device, needs_root, snapshot, write_program
 
 MODULE = "ansible_collections.ec2_backup.ebs.plugins.modules.stream_send"
@@ -53,13 +54,13 @@ def send(
 ) -> dict[str, Any]:
     """Send through a local `ssh`; ``ssh`` is what that does with "$command"."""
     argv = local_ssh(tmp_path, ssh) if ssh else local_ssh(tmp_path)
-    command = remote_command(VOLUME, SIZE, [], str(device), remote_filter, False, 1)
+    command = remote_command(write_script(VOLUME, SIZE, "writing", remote_filter, False, str(device), 1), [])
     return stream.send(argv, command, str(source), VOLUME, 1, local_filter, bool(remote_filter))
 
 
 def failure(*arguments: Any, **asked: Any) -> str:
     """Return the one line that a failed run ends with; nothing of it may still be running."""
-    with pytest.raises(stream.StreamError) as caught:
+    with pytest.raises(pipeline.StreamError) as caught:
         send(*arguments, **asked)
     assert "\n" not in str(caught.value)
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
@@ -178,7 +179,7 @@ def test_a_volume_that_is_too_small_is_told_with_what_fitted(tmp_path, source, d
     (source / "b").write_bytes(bytes(SIZE))
     assert (
         failure(tmp_path, source, device)
-        == f"volume {VOLUME} is full after {SIZE} bytes: it is too small for this archive"
+        == f"volume {VOLUME} is full after {SIZE - MIB} bytes: it is too small for this archive"
     )
 
 
@@ -240,7 +241,7 @@ def test_greetings_of_the_login_do_not_disturb(tmp_path, source, device):
     assert sent["stored_bytes"] == sent["bytes"]
 
 
-@pytest.mark.parametrize("tee", [None, stream._tee()])
+@pytest.mark.parametrize("tee", [None, pipeline.tee_call()])
 def test_the_pump_passes_on_and_hashes_every_byte(tee):
     data = os.urandom(3 * MIB + 12345)
     near, source = os.pipe()
@@ -259,7 +260,7 @@ def test_the_pump_passes_on_and_hashes_every_byte(tee):
     threads = [threading.Thread(target=produce), threading.Thread(target=consume)]
     for thread in threads:
         thread.start()
-    pump = stream.Pump()
+    pump = pipeline.Pump()
     pump.run(near, far, tee)
     os.close(far)
     for thread in threads:
@@ -270,13 +271,13 @@ def test_the_pump_passes_on_and_hashes_every_byte(tee):
     assert (pump.bytes, pump.digest.digest()) == (len(data), hashlib.sha256(data).digest())
 
 
-@pytest.mark.parametrize("tee", [None, stream._tee()])
+@pytest.mark.parametrize("tee", [None, pipeline.tee_call()])
 def test_the_pump_tells_when_its_reader_goes(tee):
     near, source = os.pipe()
     sink, far = os.pipe()
     os.write(source, b"x")
     os.close(sink)
-    pump = stream.Pump()
+    pump = pipeline.Pump()
     pump.run(near, far, tee)
     assert pump.broken
     for descriptor in (near, source, far):
@@ -291,7 +292,7 @@ def test_where_tee_is_not_allowed_the_pump_copies():
     sink, far = os.pipe()
     os.write(source, b"data")
     os.close(source)
-    pump = stream.Pump()
+    pump = pipeline.Pump()
     pump.run(near, far, tee)
     assert (os.read(sink, 10), pump.bytes) == (b"data", 4)
     for descriptor in (near, sink, far):
@@ -328,6 +329,8 @@ def test_the_processes_end_with_the_module(tmp_path, source, device, number):
         "path": str(source),
         "volume_id": VOLUME,
         "volume_size": SIZE,
+        "run_id": "run",
+        "host": "host",
         "device_exact": str(device),
         "local_filter": f"echo >{tmp_path}/begun; dd bs=1 count=1 2>/dev/null; exec sleep 600",
     }

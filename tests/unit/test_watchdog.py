@@ -247,7 +247,7 @@ def user_data(tmp_path_factory):
 - hosts: localhost
   gather_facts: false
   vars:
-    __ec2_backup_source: {host: here, path: /}
+    __ec2_backup_purpose: {host: here, title: a test, tags: {}}
     ec2_backup_idle_timeout: "123"
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
   tasks:

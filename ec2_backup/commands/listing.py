@@ -1,0 +1,217 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""``ec2-backup list``: what backups there are."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.catalog import price_table
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags
+from ec2_backup import options
+from ec2_backup.playbook import Playbook
+from ec2_backup.report import emit, say_cause
+from ec2_backup.status import Status, UserError, say
+
+JSON_VERSION = 1  # of what --json prints: keys may be added within it
+
+EPILOG = """\
+states:
+  complete     a backup
+  writing      being written now
+  interrupted  was being written: no backup. Of a run's own volume nothing is
+               worth keeping (see `ec2-backup cleanup`); one that was given
+               with -v may be written to again
+  unknown      its tags do not say
+
+USD/MONTH is the volume's list price in us-east-1, wherever it is, unless
+-e ec2_backup_catalog_prices='{"gp3": 0.0952}' gives other prices per GiB.
+"""
+
+Entry = Mapping[str, Any]  # as the role catalog hands it back
+
+
+def source(text: str) -> str:
+    """A path as ``backup`` takes it, seen from here, or a pattern as it is."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return text if set(text) & set("*?[") else os.path.abspath(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of ``list``."""
+    result = options.Parser(
+        prog="ec2-backup list",
+        description="List the backups that there are in a region, the newest first.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument(
+        "--source",
+        metavar="PATTERN",
+        type=source,
+        help="only backups of this path, or of those that match this shell pattern ('*' matches '/' too)",
+    )
+    result.add_argument("--host", metavar="HOST", help="only backups of this host; a shell pattern too")
+    result.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    options.add_common(result)
+    return result
+
+
+def binary(count: int | None) -> str:
+    """A number of bytes for people: ``1.4 GiB``."""
+    if count is None or count < 1024:
+        return "-" if count is None else f"{count} B"
+    amount = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1023.95:  # what is not rounded to 1024.0
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
+
+
+def age(seconds: int | None) -> str:
+    """A time for people, in its largest unit: ``3 d``."""
+    if seconds is None:
+        return "-"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _text(value: Any) -> str:
+    # Anybody may write a tag: nothing in it must reach the terminal as a command.
+    return "-" if value is None else "".join(c if c.isprintable() else "?" for c in str(value))
+
+
+def _source(entry: Entry) -> str:
+    return _text(":".join(part for part in (entry["source_host"], entry["source_path"]) if part) or None)
+
+
+def _finished(entry: Entry) -> str:
+    return entry["finished"][:16].replace("T", " ") if entry["finished"] else "-"
+
+
+def _price(entry: Entry) -> str:
+    return "-" if entry["price_per_month"] is None else f"{entry['price_per_month']:.2f}"
+
+
+SOURCE = 1  # the column that gives way
+COLUMNS = (
+    # header, whether numbers stand in it, what stands in it
+    ("VOLUME", False, lambda entry: _text(entry["volume_id"])),
+    ("SOURCE", False, _source),
+    ("SIZE", True, lambda entry: f"{_text(entry['size_gib'])} GiB"),
+    ("ARCHIVE", True, lambda entry: binary(entry["bytes"])),
+    ("FINISHED (UTC)", False, _finished),
+    ("AGE", True, lambda entry: age(entry["age_seconds"])),
+    ("ZONE", False, lambda entry: _text(entry["zone"])),
+    ("STATE", False, lambda entry: _text(entry["state"])),
+    ("USD/MONTH", True, _price),
+)
+GAP = "  "
+NARROWEST = 12  # that the column may become, in cells
+
+
+def cells(text: str) -> int:
+    """How many cells of a terminal a text takes."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) != 0 for character in text)
+
+
+def _fitting(characters: Iterable[str], width: int) -> str:
+    taken = ""
+    for character in characters:
+        if cells(taken + character) > width:
+            break
+        taken += character
+    return taken
+
+
+def shorten(text: str, width: int) -> str:
+    """A text in at most so many cells: what is too much is taken out of its middle."""
+    if cells(text) <= width:
+        return text
+    head = _fitting(text, (width - 1) // 2)
+    return head + "…" + _fitting(reversed(text), width - 1 - cells(head))[::-1]
+
+
+def table(entries: Sequence[Entry], width: int | None = None) -> list[str]:
+    """The lines of a table for people, its header first; none without entries.
+
+    :param width: in cells; wider than that only if a source shortened to ``NARROWEST`` does not help. None: no limit.
+    """
+    if not entries:
+        return []
+    rows = [[header for header, _, _ in COLUMNS], *([show(entry) for _, _, show in COLUMNS] for entry in entries)]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    too_much = sum(widths) + len(GAP) * (len(COLUMNS) - 1) - width if width else 0
+    if too_much > 0:
+        widths[SOURCE] = max(min(NARROWEST, widths[SOURCE]), widths[SOURCE] - too_much)
+
+    def line(row: Sequence[str]) -> str:
+        aligned = []
+        for text, broad, (_, numbers, _) in zip(row, widths, COLUMNS, strict=True):
+            shown = shorten(text, broad)
+            padding = " " * (broad - cells(shown))
+            aligned.append(padding + shown if numbers else shown + padding)
+        return GAP.join(aligned).rstrip()
+
+    return [line(row) for row in rows]
+
+
+def region(variables: Mapping[str, Any]) -> str:
+    """The region that was looked in, found as the modules of amazon.aws find it."""
+    flags = variables.get("ec2_backup_flags_aws", os.environ.get("EC2_BACKUP_FLAGS_AWS"))
+    settings = {**parse_aws_flags(flags), **variables}
+    named = settings.get("ec2_backup_region") or os.environ.get("AWS_REGION")
+    if named:
+        return str(named)
+    import boto3  # here, because its import takes long
+
+    found = boto3.Session(profile_name=settings.get("ec2_backup_profile") or None).region_name
+    return found or "the configured region"
+
+
+def check_prices(prices: Any) -> None:
+    """Refuse prices that the role would refuse in more words; what is no dictionary is left to its argument spec."""
+    try:
+        price_table(prices if isinstance(prices, dict) else None)
+    except ValueError as error:
+        raise UserError(str(error), Status.USAGE) from error
+
+
+def _print_table(entries: Sequence[Entry]) -> bool:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    encoding = sys.stdout.encoding or "utf-8"
+    # A name that the terminal has no characters for must not keep the list in.
+    return all(emit(line.encode(encoding, "replace").decode(encoding), "the list") for line in table(entries, width))
+
+
+def listing(argv: Sequence[str]) -> int:
+    """The command ``list``: a table on stdout, or a JSON object."""
+    arguments = parser().parse_args(argv)
+    options.check_environment()
+    asked = options.given(catalog_source=arguments.source, catalog_host=arguments.host)
+    variables = {**dict(arguments.variables), **asked}
+    check_prices(variables.get("ec2_backup_catalog_prices"))
+    outcome = Playbook("list", variables, options.new_run_id()).run(options.on_task(arguments))
+    if outcome.rc != 0:
+        say_cause(outcome)
+        return Status.FAILED
+    entries = outcome.stats.get("ec2_backup_catalog") or []
+    if arguments.json:
+        printed = emit(json.dumps({"version": JSON_VERSION, "volumes": entries}), "the list")
+    elif entries:
+        printed = _print_table(entries)
+    else:
+        filtered = any(variables.get(f"ec2_backup_catalog_{name}") for name in ("source", "host"))
+        say(f"no backups in {region(variables)}" + (" match" if filtered else ""))
+        printed = True
+    return Status.DONE if printed else Status.FAILED

@@ -1,0 +1,240 @@
+# Copyright (c) 2026 the ec2-backup authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The near side of reading: ssh | count and hash | [the local filter's inverse] | tar, with every end accounted for.
+
+Runs on the host that is restored to (or compared with): Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Callable, Sequence
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import clean_environment, describe_status
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import PREFIX, Far, trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_read import BLOCK_BYTES, BLOCKS, STREAM
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
+    SESSION_SECONDS,
+    Child,
+    Pump,
+    StreamError,
+    connection_trouble,
+    enlarge_pipe,
+    tee_call,
+    with_words,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import last_words
+
+GREETING_LINES = 1000  # of a login, before our own first line
+
+
+class Session:
+    """An ssh session that runs a composed script. Where its stdout carries data, that comes behind a line of ours."""
+
+    def __init__(self, ssh: Sequence[str], command: str, volume_id: str, timeout: int, doing: str = "reading") -> None:
+        self.host, self.volume_id, self.timeout, self.doing = ssh[-1], volume_id, timeout, doing
+        self.far = Far()
+        self.child = Child(
+            [*ssh, command], os.environ, self.far.feed, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
+        )
+        assert self.child.process.stdout is not None
+        self.stdout: IO[bytes] = self.child.process.stdout
+        enlarge_pipe(self.stdout)
+
+    def wait_for_line(self, marker: str) -> str | None:
+        """Read stdout up to the line that begins with ``marker``, and return that line; None if the session ends first.
+
+        The lines before it are taken in. Raises StreamError when nothing comes in time.
+        """
+        late = threading.Timer(self.timeout + SESSION_SECONDS, self.child.kill)
+        late.daemon = True
+        late.start()
+        try:
+            for _ in range(GREETING_LINES):
+                line = self._line()
+                if line is None:
+                    break
+                if line.startswith(marker):
+                    return line
+                self.far.feed(line)
+        finally:
+            late.cancel()
+        return None
+
+    def _line(self) -> str | None:
+        """One line, read byte by byte: what follows it is not ours to take."""
+        taken = bytearray()
+        while not taken.endswith(b"\n") and len(taken) < BLOCK_BYTES:
+            byte = os.read(self.stdout.fileno(), 1)
+            if not byte:
+                return None
+            taken += byte
+        return taken.decode("utf-8", "replace").rstrip("\r\n")
+
+    def hear_out(self) -> None:
+        """Take in all lines until the session ends, however long that takes: ssh itself notices a dead peer."""
+        for line in iter(self._line, None):
+            self.far.feed(line)
+
+    def verdict(self, finished: Callable[[], bool]) -> str | None:
+        """Wait for the session's end; return what went wrong with it, or None if it ``finished``."""
+        returncode = self.child.wait()
+        told = trouble(self.far, self.volume_id, self.timeout, self.doing)
+        if told is not None:
+            return told
+        if returncode != 0 or not finished():
+            return connection_trouble(returncode, self.child.stderr.text(), self.host, self.far.ready)
+        return None
+
+    def fail(self, message: str | None) -> StreamError:
+        """End the session, and return the error to raise."""
+        self.child.kill()
+        return StreamError(message or "the far side ended too early", {"ssh": self.child.stderr.text()})
+
+
+def peek(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tuple[int, bytes, bytes]:
+    """Return the offset at which the manifest's block ends, that block, and the volume's first 64 KiB.
+
+    Raises StreamError.
+    """
+    session = Session(ssh, command, volume_id, timeout)
+    try:
+        line = session.wait_for_line(BLOCKS)
+        data = session.stdout.read(2 * BLOCK_BYTES) if line else b""
+        while line and 0 < len(data) < 2 * BLOCK_BYTES:
+            more = session.stdout.read(2 * BLOCK_BYTES - len(data))
+            if not more:
+                break
+            data += more
+        reason = session.verdict(lambda: len(data) == 2 * BLOCK_BYTES)
+        if reason is not None or line is None:
+            raise session.fail(reason)
+        return int(line.split()[1]), data[:BLOCK_BYTES], data[BLOCK_BYTES:]
+    finally:
+        session.child.kill()
+
+
+def far_sum(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tuple[str, int | None, str | None]:
+    """Have the instance make the sum; return it, the archive's members (None if not counted), and what is wrong with
+    the archive (None if nothing is). Raises StreamError.
+    """
+    session = Session(ssh, command, volume_id, timeout)
+    try:
+        line = session.wait_for_line(PREFIX + "ready")
+        if line is not None:
+            session.far.feed(line)
+            session.hear_out()
+        far = session.far
+        if far.sha256 and far.code == "archive":
+            session.child.wait()
+            return far.sha256, far.members, far.text
+        reason = session.verdict(lambda: bool(far.sha256))
+        if reason is not None or not far.sha256:
+            raise session.fail(reason)
+        return far.sha256, far.members, None
+    finally:
+        session.child.kill()
+
+
+class Tar:
+    """What takes the stream: tar, behind the local filter's inverse if there is one."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        directory: str | None,
+        feed: Callable[[str], object],
+        stdout: int | IO[bytes],
+        inverse: str | None,
+        before_exec: Callable[[], None] | None = None,
+    ) -> None:
+        self.inverse: Child | None = None
+        source: int | IO[bytes] = subprocess.PIPE
+        if inverse:
+            self.inverse = Child(
+                ["sh", "-c", inverse], os.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+            assert self.inverse.process.stdout is not None
+            source = self.inverse.process.stdout
+            enlarge_pipe(source)
+        self.tar = Child(
+            argv,
+            clean_environment(os.environ),
+            feed,
+            before_exec,
+            stdin=source,
+            stdout=stdout,
+            cwd=directory,
+            bufsize=0,
+        )
+        if self.inverse is not None:
+            assert self.inverse.process.stdout is not None
+            self.inverse.process.stdout.close()  # or the filter would never see its reader go
+        stdin = (self.inverse or self.tar).process.stdin
+        assert stdin is not None
+        enlarge_pipe(stdin)
+        self.sink: IO[bytes] = stdin
+
+    def kill(self) -> None:
+        """End whatever still runs."""
+        for child in (self.inverse, self.tar):
+            if child is not None:
+                child.kill()
+
+    def end(self) -> tuple[int, str | None]:
+        """Wait for the processes' ends; return tar's status, and what was wrong with the filter, or None."""
+        status = self.tar.wait()
+        if self.inverse is None:
+            return status, None
+        ended = self.inverse.wait()
+        # A filter whose reader, tar, has gone is not to blame for it.
+        if ended == 0 or (ended in (-signal.SIGPIPE, 128 + signal.SIGPIPE) and status == 0):
+            return status, None
+        words = last_words(self.inverse.stderr.text())
+        return status, with_words(describe_status("the filter that undoes the local one", ended), words)
+
+
+class Received:
+    """What came of a stream: its bytes and sum, how tar ended, and what was wrong before it."""
+
+    def __init__(self, pump: Pump, tar_status: int, filter_trouble: str | None, far_trouble: str | None) -> None:
+        self.bytes, self.sha256 = pump.bytes, pump.digest.hexdigest()
+        self.tar_status, self.filter_trouble, self.far_trouble = tar_status, filter_trouble, far_trouble
+        self.seconds = 0.0
+
+
+def receive(session: Session, tar: Tar, length: int | None, pump: Pump | None = None) -> Received:
+    """Let the session's stream through tar to its end, counted and hashed, also when tar gives up before it.
+
+    ``length``: the bytes that the far side is to read, or None if tar alone knows where the archive ends: then
+    ``pump.enough`` stops the stream. Raises StreamError if the stream did not even begin.
+    """
+    pump = pump or Pump()
+    try:
+        if session.wait_for_line(STREAM) is None:
+            raise session.fail(session.verdict(lambda: False))
+        start = time.monotonic()
+        source = session.stdout.fileno()
+        pump.run(source, tar.sink.fileno(), tee_call())
+        if pump.broken and not pump.enough.is_set():
+            pump.drain(source)
+        tar.sink.close()
+        if length is None and pump.enough.is_set():
+            session.child.kill()
+            far_trouble = None
+        else:
+            far_trouble = session.verdict(lambda: session.far.stored_bytes == length)
+        received = Received(pump, *tar.end(), far_trouble)
+        received.seconds = time.monotonic() - start
+        return received
+    finally:
+        session.child.kill()
+        tar.kill()

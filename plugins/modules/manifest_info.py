@@ -1,0 +1,168 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the ec2-backup authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: manifest_info
+short_description: Read what a volume says of itself
+description:
+  - Reads the manifest at a volume's end, and decides how its stream is to be read.
+  - Fails where the volume holds no complete backup, where its manifest is damaged or missing, and where it is unknown
+    how a filter is undone. A volume of an older tool, with an archive at byte 0 and nothing else, is taken as it is.
+  - Changes nothing, on the volume or elsewhere. The instance needs only a POSIX shell and C(dd).
+options:
+  local_inverse:
+    description:
+      - The command that undoes the filter that the archive went through before it was sent. Those that are known need
+        not be given. One that is recorded on the volume, but not known, is never run.
+    type: str
+  remote_inverse:
+    description:
+      - The command that undoes, on the instance, the filter that the stream went through there.
+    type: str
+extends_documentation_fragment:
+  - ec2_backup.ebs.device
+attributes:
+  check_mode:
+    description: Works in check mode as it does outside of it.
+    support: full
+seealso:
+  - module: ec2_backup.ebs.manifest_write
+author:
+  - The ec2-backup authors
+"""
+
+EXAMPLES = r"""
+- name: Read the manifest
+  ec2_backup.ebs.manifest_info:
+    ssh: "{{ ['ssh'] + session.ssh_options + ['ec2-backup@203.0.113.7'] }}"
+    volume_id: vol-0123456789abcdef0
+    volume_size: "{{ 8 * 1024 ** 3 }}"
+  register: described
+"""
+
+RETURN = r"""
+plain:
+  description: Whether it is a volume of an older tool, that has an archive but no manifest.
+  type: bool
+  returned: success
+manifest:
+  description: The manifest, as C(docs/volume-format.md) describes it. Empty if RV(plain).
+  type: dict
+  returned: success
+local_inverse:
+  description: The command that undoes the local filter, or an empty string.
+  type: str
+  returned: success
+remote_inverse:
+  description: The command that undoes the remote filter, or an empty string.
+  type: str
+  returned: success
+"""
+
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import ARGUMENTS, remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_read import peek_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import inverse_program, known_inverse
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import (
+    ManifestError,
+    decode,
+    is_ours,
+    is_tar,
+    is_writing,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.receive import peek
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import expand_arguments
+
+OPTIONS = {"local": "-l (ec2_backup_restore_local_filter)", "remote": "-r (ec2_backup_restore_remote_filter)"}
+
+
+class Unreadable(Exception):
+    """The volume cannot be read as a backup; the text is one line for the person who asked."""
+
+
+def describe(end, block, first):
+    """Return the manifest, or None for a plain volume of an older tool. Raises Unreadable."""
+    try:
+        manifest = decode(block, end)
+    except ManifestError as error:
+        if error.kind != "absent":
+            raise Unreadable(str(error)) from None
+    else:
+        if is_writing(manifest):
+            source = manifest["source"]
+            raise Unreadable(
+                "it holds no complete backup: the one of {host}:{path}, begun at {started}, was not finished".format(
+                    started=manifest["started"], **source
+                )
+            )
+        return manifest
+    if is_ours(first):
+        raise Unreadable(
+            "its manifest is lost, though a backup of ours begins on it: it was truncated, or its end was overwritten; "
+            "what is there cannot be verified, but may be recovered by hand (docs/recover-by-hand.md)"
+        )
+    if not is_tar(first):
+        raise Unreadable("it holds neither a manifest nor a tar archive: it is no backup, or a damaged one")
+    return None
+
+
+def inverse(side, recorded, given):
+    """Return the command that undoes a filter, or an empty string if there was none. Raises Unreadable."""
+    if given or not recorded:
+        return given or ""
+    known = known_inverse(recorded["command"])
+    if known:
+        return known
+    hint = "; it is said to be undone by: {}".format(recorded["inverse"]) if recorded["inverse"] else ""
+    raise Unreadable(
+        "it went through the {} filter `{}`, and how that is undone has to be given with {}{}".format(
+            side, recorded["command"], OPTIONS[side], hint
+        )
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=dict(ARGUMENTS, local_inverse={"type": "str"}, remote_inverse={"type": "str"}),
+        supports_check_mode=True,
+    )
+    asked = module.params
+    script = peek_script(asked["volume_id"], asked["volume_size"], asked["device_exact"], asked["timeout"])
+    try:
+        found = peek(
+            expand_arguments(asked["ssh"]),
+            remote_command(script, asked["device"]),
+            asked["volume_id"],
+            asked["timeout"],
+        )
+        manifest = describe(*found)
+        filters = manifest["filters"] if manifest else {"local": None, "remote": None}
+        inverses = {side: inverse(side, filters[side], asked[side + "_inverse"]) for side in ("local", "remote")}
+        program = inverse_program(inverses["local"])
+        if program and not shutil.which(program):
+            raise Unreadable(f"{program}, which undoes the filter of its archive, is not installed on this host")
+    except StreamError as error:
+        module.fail_json(msg=str(error), stderr_of=error.stderr)
+    except Unreadable as error:
+        module.fail_json(msg="Volume {}: {}".format(asked["volume_id"], error))
+    except OSError as error:
+        module.fail_json(msg=f"ssh could not be run: {error}")
+    module.exit_json(
+        changed=False,
+        plain=manifest is None,
+        manifest=manifest or {},
+        local_inverse=inverses["local"],
+        remote_inverse=inverses["remote"],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,373 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the ec2-backup authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stream_receive
+short_description: Stream an archive from a volume over SSH, and unpack, list or compare it
+description:
+  - Pipes the archive from the raw device of a volume that is attached to an instance over SSH into C(tar). There is no
+    temporary archive on either side, and the volume is only read.
+  - Reads the recorded length, and compares the SHA-256 of what came with what is recorded. Where they differ it fails,
+    and what was unpacked is suspect.
+  - Whatever the archive holds, nothing outside O(path) is written.
+  - Runs on the host that is restored to, which needs GNU tar. The instance needs only a POSIX shell and C(dd).
+options:
+  action:
+    description:
+      - V(extract) unpacks into O(path), V(list) writes the members' names into O(listing), V(compare) compares O(path)
+        with the archive, V(count) only reads the archive to its end.
+    type: str
+    choices: [extract, list, compare, count]
+    default: extract
+  path:
+    description:
+      - The directory. To be unpacked into it must be empty or absent, unless O(force).
+    type: str
+  members:
+    description:
+      - What to unpack or list; a directory stands for all that is in it. Everything where it is empty.
+    type: list
+    elements: str
+    default: []
+  force:
+    description:
+      - Whether the directory may hold something already. Of equal names the archive's wins.
+    type: bool
+    default: false
+  listing:
+    description:
+      - The file for V(list), which must not exist.
+    type: str
+  length:
+    description:
+      - The bytes on the volume. With V(0), for volumes of older tools, C(tar) tells where the archive ends.
+    type: int
+    default: 0
+  bytes:
+    description:
+      - The bytes that were sent when the backup was made. Not given with a O(length) of V(0).
+    type: int
+  sha256:
+    description:
+      - The SHA-256 sum of those bytes.
+    type: str
+  local_inverse:
+    description:
+      - The command that undoes the filter that the archive went through before it was sent.
+    type: str
+  remote_inverse:
+    description:
+      - The command that undoes, on the instance, the filter that the stream went through there.
+    type: str
+extends_documentation_fragment:
+  - ec2_backup.ebs.device
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+    support: none
+    details: The task is skipped.
+seealso:
+  - module: ec2_backup.ebs.manifest_info
+  - module: ec2_backup.ebs.target_info
+author:
+  - The ec2-backup authors
+"""
+
+EXAMPLES = r"""
+- name: Restore into /srv/restored
+  ec2_backup.ebs.stream_receive:
+    ssh: "{{ ['ssh'] + session.ssh_options + ['ec2-backup@203.0.113.7'] }}"
+    volume_id: vol-0123456789abcdef0
+    volume_size: "{{ 8 * 1024 ** 3 }}"
+    path: /srv/restored
+    length: "{{ manifest.stored.bytes }}"
+    bytes: "{{ manifest.stream.bytes }}"
+    sha256: "{{ manifest.stream.sha256 }}"
+"""
+
+RETURN = r"""
+bytes:
+  description: The bytes that came.
+  type: int
+  returned: success
+sha256:
+  description: Their SHA-256.
+  type: str
+  returned: success
+members:
+  description: How many members were unpacked, listed, compared or counted.
+  type: int
+  returned: success
+denied:
+  description: In one line what this user may not restore; an empty string if there is nothing.
+  type: str
+  returned: success
+denied_count:
+  description: How much of that there is.
+  type: int
+  returned: success
+differences:
+  description: How O(path) differs from the archive; the first 1000.
+  type: list
+  elements: str
+  returned: with V(compare)
+differences_count:
+  description: How many differences there are.
+  type: int
+  returned: with V(compare)
+seconds:
+  description: The time the stream took.
+  type: float
+  returned: success
+rate:
+  description: Bytes a second.
+  type: int
+  returned: success
+stderr_of:
+  description: The last lines each process wrote to its stderr, by the process's name.
+  type: dict
+  returned: failure
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import SourceError, check_directory
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.compare import Comparison
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import ARGUMENTS, remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_read import send_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import (
+    ExtractLog,
+    TargetError,
+    check_target,
+    compare_arguments,
+    confine,
+    extract_arguments,
+    extract_failure,
+    list_arguments,
+    make_target,
+    plan_extraction,
+    readable,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
+    Collector,
+    Interrupted,
+    Pump,
+    StreamError,
+    interruptible,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.receive import Session, Tar, receive
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import expand_arguments
+
+# What tar says with --block-number where the archive ends.
+END = re.compile(r"block \d+: \*\* (?:Block of NULs|End of File) \*\*")
+
+
+class Reader:
+    """What tar is told to do with the archive, and what it makes of it."""
+
+    def __init__(self, asked, pump):
+        self.asked, self.pump = asked, pump
+        self.plain = asked["length"] == 0
+        self.members = 0
+        self.comparison = Comparison()
+        self.directory = ""
+        self.made = False
+        self.confine, self.output = None, None
+        self.log = ExtractLog(asked["members"])
+        getattr(self, "prepare_" + asked["action"])()
+        if self.plain:
+            self.argv[1:1] = ["--block-number"]
+
+    def prepare_extract(self):
+        path = check_target(self.asked["path"] or "", self.asked["force"])
+        confined = plan_extraction(path, self.asked["force"])
+        self.made = make_target(path)
+        self.directory, self.confine = path, confine(path) if confined else None
+        self.log = ExtractLog(self.asked["members"], confined)
+        self.argv = extract_arguments(self.asked["members"])
+        self.argv[1:1] = ["--verbose"]
+
+    def prepare_list(self):
+        self.argv = list_arguments(self.asked["members"])
+        descriptor = os.open(self.asked["listing"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self.output = os.fdopen(descriptor, "w")
+
+    def prepare_count(self):
+        self.argv = list_arguments()
+
+    def prepare_compare(self):
+        self.directory = check_directory(self.asked["path"] or "")
+        self.argv = compare_arguments()
+        self.argv[1:1] = ["--verbose"]
+
+    def hear(self, line):
+        """A line of tar's stdout."""
+        if self.plain:
+            if END.fullmatch(line):
+                self.pump.enough.set()
+                return
+            line = line.partition(": ")[2]
+        if self.asked["action"] == "compare":
+            self.comparison.feed(line)
+            return
+        self.members += 1
+        if self.output is not None:
+            self.output.write(readable(line) + "\n")
+
+    def hear_error(self, line):
+        """A line of tar's stderr."""
+        if self.asked["action"] != "compare" or not self.comparison.feed_error(line):
+            self.log.feed(line)
+
+    def failure(self, status):
+        """Why tar did not do its work, or None."""
+        if self.asked["action"] == "compare" and status in (1, 2) and not (self.log.damage or self.log.other):
+            return None
+        return extract_failure(status, self.log)
+
+    def where(self):
+        """Where suspect files are, in words."""
+        return f"; what was restored to {self.directory} is suspect" if self.asked["action"] == "extract" else ""
+
+    def result(self):
+        if self.asked["action"] != "compare":
+            return {
+                "members": self.members,
+                "denied": self.log.denied_text(os.geteuid()) or "",
+                "denied_count": self.log.denied_count,
+            }
+        self.comparison.look_for_new(self.directory)
+        return {
+            "members": self.comparison.members,
+            "denied": "",
+            "denied_count": 0,
+            "differences": self.comparison.differences,
+            "differences_count": self.comparison.count,
+        }
+
+
+def trouble(asked, reader, received):
+    """Why this is no good restore, the first cause, or None."""
+    if received.far_trouble is not None:
+        return received.far_trouble + reader.where()
+    if not reader.plain and (received.bytes, received.sha256) != (asked["bytes"], asked["sha256"]):
+        if received.bytes != asked["bytes"]:
+            what = "{} bytes came, {} were recorded".format(received.bytes, asked["bytes"])
+        else:
+            what = "its SHA-256 is {}, but should be {}".format(received.sha256, asked["sha256"])
+        return "volume {}: the data on it is not what was backed up: {}{}".format(
+            asked["volume_id"], what, reader.where()
+        )
+    failed = reader.failure(received.tar_status)
+    # A filter that gave up is the cause of what tar then misses.
+    reason = received.filter_trouble or failed
+    if reason is None and reader.plain and not reader.pump.enough.is_set():
+        reason = "the archive has no end: the volume ends before it"
+    return None if reason is None else "volume {}: {}{}".format(asked["volume_id"], reason, reader.where())
+
+
+def run(asked):
+    """Do it; return the module's result. Raises StreamError, TargetError, SourceError, OSError."""
+    length = asked["length"] or asked["volume_size"]
+    script = send_script(
+        asked["volume_id"],
+        asked["volume_size"],
+        length,
+        asked["remote_inverse"],
+        asked["device_exact"],
+        asked["timeout"],
+    )
+    pump = Pump()
+    reader = Reader(asked, pump)
+    ssh = expand_arguments(asked["ssh"])
+    session = Session(ssh, remote_command(script, asked["device"]), asked["volume_id"], asked["timeout"])
+    try:
+        tar = Tar(
+            reader.argv,
+            reader.directory or None,
+            reader.hear_error,
+            subprocess.PIPE,
+            asked["local_inverse"],
+            reader.confine,
+        )
+        assert tar.tar.process.stdout is not None
+        hearing = Collector(tar.tar.process.stdout, reader.hear)
+        received = receive(session, tar, length, pump)
+        hearing.join(5)
+        if reader.output is not None:
+            reader.output.close()
+    except (StreamError, Interrupted):
+        if reader.made:
+            # Only if nothing was unpacked; os.rmdir refuses otherwise.
+            with contextlib.suppress(OSError):
+                os.rmdir(reader.directory)
+        raise
+    finally:
+        session.child.kill()
+    reason = trouble(asked, reader, received)
+    if reason is not None:
+        raise StreamError(reason, {"ssh": session.child.stderr.text(), "tar": tar.tar.stderr.text()})
+    seconds = received.seconds
+    return dict(
+        reader.result(),
+        changed=asked["action"] == "extract",
+        path=reader.directory,
+        bytes=received.bytes,
+        sha256=received.sha256,
+        notices=reader.log.notices,
+        seconds=round(seconds, 3),
+        rate=int(received.bytes / seconds) if seconds else 0,
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=dict(
+            ARGUMENTS,
+            action={"type": "str", "choices": ["extract", "list", "compare", "count"], "default": "extract"},
+            path={"type": "str"},
+            members={"type": "list", "elements": "str", "default": []},
+            force={"type": "bool", "default": False},
+            listing={"type": "str"},
+            length={"type": "int", "default": 0},
+            bytes={"type": "int"},
+            sha256={"type": "str"},
+            local_inverse={"type": "str"},
+            remote_inverse={"type": "str"},
+        ),
+        required_if=[
+            ("action", "extract", ["path"]),
+            ("action", "compare", ["path"]),
+            ("action", "list", ["listing"]),
+        ],
+        required_together=[("bytes", "sha256")],
+    )
+    asked = module.params
+    if asked["length"] and asked["sha256"] is None:
+        module.fail_json(msg="bytes and sha256 are needed with a length")
+    unfinished = {"extract": "the restore is incomplete"}
+    interruptible(unfinished.get(asked["action"], "the archive was not read to its end"))
+    try:
+        result = run(asked)
+    except StreamError as error:
+        module.fail_json(msg=str(error), stderr_of=error.stderr)
+    except (SourceError, TargetError, Interrupted) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"the stream could not be set up: {error}")
+    for notice in result.pop("notices"):
+        module.warn("tar: " + notice)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
