@@ -56,4 +56,9 @@ def conclude_failure(run: Supervised, run_id: str, complete: bool = False) -> in
     say(f"error: may be left behind: {what}; remove it with: {by_hand(run_id, outcome.region)}")
     if reason:
         say(f"error: {reason}")
+    if outcome.tagged and not complete:
+        say(
+            f"warning: {outcome.volume_id} holds the whole backup, but it is not known whether it has left its instance; "
+            "that command keeps it"
+        )
     return Status.LEFT_BEHIND

@@ -7,13 +7,14 @@ from __future__ import annotations
 import re
 
 GIB = 1 << 30
+RESERVED = 1 << 20  # the volume's last MiB, in which the manifest is
 
 # EC2: "Tag value: maximum 256 Unicode characters" (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html).
 TAG_VALUE_LENGTH = 256
 
 
 def volume_gib(archive_bytes: int, factor: float = 2) -> int:
-    """Size of a new volume in GiB: the archive's bytes times C(factor), rounded up, at least 1.
+    """Size of a new volume in GiB: the archive's bytes times C(factor), and the manifest, rounded up, at least 1.
 
     1 GiB is the smallest gp3 volume (https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html).
 
@@ -25,7 +26,7 @@ def volume_gib(archive_bytes: int, factor: float = 2) -> int:
         raise ValueError(f"ec2_backup_volume_size_factor is {factor}, but must be at least 1 for the archive to fit.")
     # Thousandths keep the arithmetic exact: a float of 2^53 and more would round a byte away.
     scaled = archive_bytes * round(factor * 1000)
-    return max(1, -(-scaled // (1000 * GIB)))
+    return -(-max(scaled, 1000 * (archive_bytes + RESERVED)) // (1000 * GIB))
 
 
 def architecture(instance_type: str) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.plan import (
     GIB,
+    RESERVED,
     architecture,
     device_candidates,
     launch_candidates,
@@ -20,6 +21,8 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.plan import (
         (GIB // 2, 2, 1),
         (GIB // 2 + 1, 2, 2),
         (GIB, 2, 2),
+        (GIB, 1, 2),
+        (GIB - RESERVED, 1, 1),
         (GIB + 1, 2, 3),
         (3 * GIB, 1.5, 5),
         (8 << 40, 2, 16384),
