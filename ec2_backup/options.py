@@ -7,12 +7,13 @@ import json
 import os
 import re
 import secrets
+import sys
 import time
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags, parse_ssh_flags
-from ec2_backup.status import Status, UserError, say
+from ec2_backup import display
+from ec2_backup.status import Status, UserError
 
 HEX = "([0-9a-f]{8}|[0-9a-f]{17})"  # 8 digits in old accounts, 17 in all others
 
@@ -56,6 +57,27 @@ def assignment(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"the value of {name} begins like JSON, but is none: {error}") from error
 
 
+def readable_file(text: str) -> str:
+    """Return the absolute name of a file that can be read."""
+    path = os.path.abspath(os.path.expanduser(text))
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}") from error
+    return path
+
+
+def add_identity(result: argparse.ArgumentParser) -> None:
+    """Add the option of the commands that read what was encrypted."""
+    result.add_argument(
+        "--identity",
+        metavar="FILE",
+        type=readable_file,
+        help="the secret key of what was encrypted with age",
+    )
+
+
 def add_common(result: argparse.ArgumentParser) -> None:
     """Add the options that every command has."""
     result.add_argument(
@@ -68,11 +90,18 @@ def add_common(result: argparse.ArgumentParser) -> None:
         help="set a variable of the roles, such as ec2_backup_volume_type=gp2",
     )
     result.add_argument("--verbose", action="store_true", help="name each step on stderr")
+    result.add_argument(
+        "--progress",
+        choices=display.CHOICES,
+        default="auto",
+        help="show how far it is, on stderr: on a terminal; elsewhere too, in plain lines; not at all; as JSON",
+    )
 
 
-def on_task(arguments: argparse.Namespace) -> Callable[[str], None]:
-    """What is done as a step begins: it is named on stderr if that was asked for."""
-    return say if arguments.verbose or os.environ.get("EC2_BACKUP_VERBOSE") else lambda task: None
+def watch(arguments: argparse.Namespace) -> display.Display:
+    """What shows how far the command is, as it was asked for; a context."""
+    verbose = bool(arguments.verbose or os.environ.get("EC2_BACKUP_VERBOSE"))
+    return display.Display(display.choose(arguments.progress, verbose, sys.stderr, os.environ))
 
 
 def check_environment() -> None:

@@ -13,10 +13,11 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import meter
 from ec2_backup import processes
 from ec2_backup.private import TEMPORARY, private_directory
 
@@ -25,6 +26,7 @@ STREAM = f"{COLLECTION}.stream_send"
 # The tasks that last: they end when their connection is cut.
 STREAMING = (STREAM, f"{COLLECTION}.stream_receive", f"{COLLECTION}.stream_check")
 COMMIT = f"{COLLECTION}.manifest_write"
+COUNTERS = "progress"  # the file of a run's private directory that says how far its stream is
 # The tasks that make something in the account.
 MAKING = (f"{COLLECTION}.instance_launch", f"{COLLECTION}.security_group")
 
@@ -95,16 +97,24 @@ def state_directory(environment: Mapping[str, str]) -> Path:
     return Path(base) / "ec2-backup"
 
 
-def record(outcome: Outcome, event: Mapping[str, Any]) -> str | None:
-    """Take one event of ansible-runner into the outcome; return the name of a task that begins."""
+class Observer:
+    """Is told what happens while playbooks run, from runner's own loop: must be fast. This one cares for nothing."""
+
+    def begin(self, playbook: str, counters: Path) -> None:
+        """The playbook of this name is going to be started; its streams write to the file as ``meter`` does."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """An event of ansible-runner."""
+
+
+def record(outcome: Outcome, event: Mapping[str, Any]) -> None:
+    """Take one event of ansible-runner into the outcome."""
     data = event.get("event_data") or {}
     match event.get("event"):
         case "playbook_on_task_start":
             outcome.action = str(data.get("task_action"))
             outcome.launching |= outcome.action in MAKING
             outcome.committing |= outcome.action == COMMIT
-            # Ansible's own housekeeping between the steps means nothing to a person.
-            return None if outcome.action.startswith("ansible.builtin.") else str(data.get("task"))
         case "runner_on_ok":
             _record_success(outcome, str(data.get("task_action")), data.get("res") or {}, data)
         case "runner_on_failed" if not data.get("ignore_errors"):
@@ -113,7 +123,6 @@ def record(outcome: Outcome, event: Mapping[str, Any]) -> str | None:
             outcome.failures.append(f"Host {data.get('host')} is unreachable: {message(data)}")
         case "playbook_on_stats":
             outcome.stats = dict(data.get("artifact_data") or {})
-    return None
 
 
 def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], data: Mapping[str, Any]) -> None:
@@ -176,29 +185,28 @@ class Playbook:
         else:
             processes.tell([self._pid], signal.SIGINT)
 
-    def run(self, on_task: Callable[[str], None] = lambda task: None) -> Outcome:
-        """Run it to its end.
-
-        :param on_task: called with each task's name as it begins, from runner's own loop: return fast.
-        """
+    def run(self, observer: Observer) -> Outcome:
+        """Run it to its end."""
         with private_directory() as private:
             try:
-                self._invoke(private, on_task)
+                counters = private / COUNTERS
+                counters.touch(mode=0o600)
+                observer.begin(self._name, counters)
+                self._invoke(private, observer)
             finally:
                 processes.end(self._run_id)
         return self.outcome
 
-    def _invoke(self, private: Path, on_task: Callable[[str], None]) -> None:
+    def _invoke(self, private: Path, observer: Observer) -> None:
         import ansible_runner  # here, because its import takes longer than --help may
 
         def handle(event: dict[str, Any]) -> bool:
-            task = record(self.outcome, event)
+            record(self.outcome, event)
             if self._pid is None and event.get("pid"):
                 self._pid = int(event["pid"])
                 if self._stop:
                     self.interrupt()
-            if task:
-                on_task(task)
+            observer.event(event)
             return False  # no event files
 
         collection = collection_directory()
@@ -218,6 +226,7 @@ class Playbook:
                 "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
                 # The run's keys too go where we remove them, whatever becomes of the play.
                 "TMPDIR": str(private / TEMPORARY),
+                meter.VARIABLE: str(private / COUNTERS),
                 processes.MARKER: self._run_id,
             },
             quiet=True,

@@ -58,7 +58,7 @@ def conclude_failure(run: Supervised, run_id: str, complete: bool = False) -> in
         say(f"error: {reason}")
     if outcome.tagged and not complete:
         say(
-            f"warning: {outcome.volume_id} holds the whole backup, but it is not known whether it has left its instance; "
-            "that command keeps it"
+            f"warning: {outcome.volume_id} holds the whole backup, but it is not known whether it has left its "
+            "instance; that command keeps it"
         )
     return Status.LEFT_BEHIND

@@ -33,5 +33,8 @@ def say(text: str) -> None:
 
     A stderr that is closed or full must not keep anybody from cleaning up.
     """
-    with contextlib.suppress(OSError):
-        print(f"ec2-backup: {text}", file=sys.stderr, flush=True)
+    if sys.stderr is None:  # print would take standard output instead
+        return
+    with contextlib.suppress(OSError, ValueError):
+        # In one piece: a signal handler may want to say something too.
+        print(f"ec2-backup: {text}\n", end="", file=sys.stderr, flush=True)

@@ -4,14 +4,15 @@
 
 The play terminates its instance itself, but no ``always`` runs when Ansible is interrupted, killed or breaks down. So
 whatever way the play ended, unless it said itself that nothing is left, the playbook ``cleanup`` runs for its run ID.
+That tells too whether the account holds the run's backup: a call whose reply was lost may have committed it.
 """
 
 import dataclasses
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ec2_backup.playbook import Outcome, Playbook
+from ec2_backup.playbook import Observer, Outcome, Playbook
 from ec2_backup.signals import caught
 from ec2_backup.status import say
 
@@ -27,26 +28,23 @@ class Supervised:
     left: list[str] | None
     """What may be left in the account, by ID; empty if nothing is; None if that is not known."""
 
-    detached: frozenset[str] = frozenset()
-    """The volumes that the cleanup detached."""
+    complete: tuple[str, ...] = ()
+    """The run's volumes that the cleanup saw to be complete and free."""
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The backup's ``volume_id`` and ``warnings``; None unless it is complete and committed.
 
-        A play that was killed after the commit cannot report it any more, but the backup is there: a volume that is
-        tagged complete and has left its instance. One that was made by the run has, if it was detached before the
-        instance went; one that was given, as soon as the instance is gone.
+        A play that broke off or was killed about the commit cannot report it, but the backup may be there: a volume
+        that is tagged complete and has left its instance. The account knows; what the play did counts where it does
+        not answer.
         """
         found = self.outcome.stats.get("ec2_backup_results", {}).get("localhost")
         if found:
             return dict(found)
-        volume = self.outcome.volume_id
-        gone = self.left == []
-        has_left = self.outcome.detached or volume in self.detached or (self.outcome.given and gone)
-        if volume and self.outcome.tagged and has_left:
-            return {"volume_id": volume, "warnings": self.outcome.source_warnings}
-        return None
+        committed = [self.outcome.volume_id] if self.outcome.tagged and self.outcome.detached else []
+        volume = next(iter([*self.complete, *committed]), None)
+        return {"volume_id": volume, "warnings": self.outcome.source_warnings} if volume else None
 
 
 def by_hand(run_id: str, region: str | None) -> str:
@@ -54,7 +52,7 @@ def by_hand(run_id: str, region: str | None) -> str:
     return f"ec2-backup cleanup --run-id {run_id}" + (f" -e ec2_backup_region={region}" if region else "")
 
 
-def supervise(name: str, variables: Mapping[str, Any], run_id: str, on_task: Callable[[str], None]) -> Supervised:
+def supervise(name: str, variables: Mapping[str, Any], run_id: str, observer: Observer) -> Supervised:
     """Run the playbook of that name with these role variables, and leave nothing of it behind."""
     play = Playbook(name, variables, run_id)
 
@@ -70,13 +68,18 @@ def supervise(name: str, variables: Mapping[str, Any], run_id: str, on_task: Cal
 
     with caught(on_signal) as signals:
         try:
-            outcome = play.run(on_task)
+            outcome = play.run(observer)
         except Exception as error:  # whatever broke, the account has to be looked after
             outcome = play.outcome
             outcome.failures.append(f"the playbook could not be run: {in_words(error)}")
         settled = not outcome.launching or outcome.stats.get("ec2_backup_settled", {}).get(run_id)
-        left, detached = ([], []) if settled else clean(variables, run_id, outcome, on_task)
-    return Supervised(outcome, signals.first, left, frozenset(detached))
+        may_be_complete = outcome.committing and outcome.rc != 0
+        left, complete = ([], []) if settled and not may_be_complete else clean(variables, run_id, outcome, observer)
+    return Supervised(outcome, signals.first, [] if settled else left, tuple(complete))
+
+
+# A cleanup that ends without a result was broken off, by a signal to all there is for instance: it is begun again.
+CLEANUPS = 3
 
 
 def in_words(error: Exception) -> str:
@@ -87,19 +90,23 @@ def in_words(error: Exception) -> str:
 
 
 def clean(
-    variables: Mapping[str, Any], run_id: str, outcome: Outcome, on_task: Callable[[str], None]
+    variables: Mapping[str, Any], run_id: str, outcome: Outcome, observer: Observer
 ) -> tuple[list[str] | None, list[str]]:
-    """Run the playbook ``cleanup`` for a run; return what is left and what was detached, as in ``Supervised``."""
+    """Run the playbook ``cleanup`` for a run; return what is left and what is complete, as in ``Supervised``."""
     region = {"ec2_backup_region": outcome.region} if outcome.region else {}
-    try:
-        cleanup = Playbook("cleanup", {**variables, **region, "ec2_backup_cleanup_run_id": run_id}, run_id).run(on_task)
-    except Exception as error:  # it has to be told what may be left
-        outcome.failures.append(f"cleaning up: {in_words(error)}")
-        return list(outcome.made) or None, []
-    told = cleanup.stats.get("ec2_backup_cleanup") or {}
-    detached = [str(item["id"]) for item in told.get("removed", []) if item["action"] == "detached"]
+    for _ in range(CLEANUPS):
+        try:
+            play = Playbook("cleanup", {**variables, **region, "ec2_backup_cleanup_run_id": run_id}, run_id)
+            cleanup = play.run(observer)
+        except Exception as error:  # it has to be told what may be left
+            outcome.failures.append(f"cleaning up: {in_words(error)}")
+            return list(outcome.made) or None, []
+        told = cleanup.stats.get("ec2_backup_cleanup") or {}
+        if told:
+            break
+    complete = [str(volume) for volume in told.get("complete", [])]
     if cleanup.rc == 0 and told:
-        return [], detached
+        return [], complete
     outcome.failures.extend(f"cleaning up: {failure}" for failure in cleanup.failures)
     left = [str(item["id"]) for item in told.get("left", [])]
-    return left or list(outcome.made) or None, detached
+    return left or list(outcome.made) or None, complete

@@ -7,9 +7,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import FilterError, compose
 from ec2_backup import __version__, options
 from ec2_backup.report import conclude_failure, emit
-from ec2_backup.status import Status, say
+from ec2_backup.status import Status, UserError, say
 from ec2_backup.supervise import Supervised, supervise
 
 EPILOG = """\
@@ -40,10 +41,8 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("directory", metavar="DIR", help="the directory to back up")
     result.add_argument("-v", dest="volume", metavar="VOLUME_ID", type=options.volume_id, help="write to this volume")
-    result.add_argument("-l", dest="local_filter", metavar="FILTER", help="pipe the archive through this command here")
-    result.add_argument(
-        "-r", dest="remote_filter", metavar="FILTER", help="pipe the archive through this command on the instance"
-    )
+    add_selection(result)
+    add_filters(result)
     result.add_argument("--verify", action="store_true", help="read the volume back before it counts as a backup")
     result.add_argument(
         "--force", action="store_true", help="overwrite a filesystem or a partition table on the given volume"
@@ -53,10 +52,59 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def add_selection(result: argparse.ArgumentParser) -> None:
+    """Add the options that leave something out."""
+    group = result.add_argument_group("what is left out (see docs/filters.md)")
+    group.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        help="leave out what matches: *.o, /srv/cache, ./tmp; may be repeated",
+    )
+    group.add_argument(
+        "--exclude-from",
+        metavar="FILE",
+        type=os.path.abspath,
+        action="append",
+        help="leave out what matches a pattern of this file, one a line",
+    )
+    group.add_argument("--exclude-caches", action="store_true", help="leave out what is marked by a CACHEDIR.TAG")
+    group.add_argument("--one-file-system", action="store_true", help="leave out other filesystems that are mounted")
+
+
+def add_filters(result: argparse.ArgumentParser) -> None:
+    """Add the options that say what the archive goes through."""
+    group = result.add_argument_group("what the archive goes through")
+    group.add_argument("--compress", metavar="NAME[:LEVEL]", help="compress here: zstd, gzip, xz, lz4 or bzip2")
+    group.add_argument("--encrypt", metavar="NAME:RECIPIENT", help="encrypt here: age:RECIPIENT or gpg:RECIPIENT")
+    group.add_argument("-l", dest="local_filter", metavar="FILTER", help="pipe it through this command here instead")
+    group.add_argument(
+        "-r", dest="remote_filter", metavar="FILTER", help="pipe it through this command on the instance"
+    )
+
+
+def check_filters(arguments: argparse.Namespace) -> None:
+    """Refuse filters that would be refused later, when Ansible has started."""
+    if arguments.local_filter and (arguments.compress or arguments.encrypt):
+        raise UserError(
+            "-l cannot be combined with --compress or --encrypt: put the whole pipeline into -l", Status.USAGE
+        )
+    try:
+        compose(arguments.compress or "", arguments.encrypt or "")
+    except FilterError as error:
+        raise UserError(str(error), Status.USAGE) from error
+
+
 def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]:
     """The role variables that the arguments ask for."""
     asked = options.given(
         volume_id=arguments.volume,
+        exclude=arguments.exclude,
+        exclude_from=arguments.exclude_from,
+        exclude_caches=arguments.exclude_caches or None,
+        one_file_system=arguments.one_file_system or None,
+        compress=arguments.compress,
+        encrypt=arguments.encrypt,
         local_filter=arguments.local_filter,
         remote_filter=arguments.remote_filter,
         force=arguments.force or None,
@@ -84,6 +132,10 @@ def conclude(run: Supervised, run_id: str) -> int:
 def backup(argv: Sequence[str]) -> int:
     """The command ``backup``."""
     arguments = parser().parse_args(argv)
+    check_filters(arguments)
     options.check_environment()
     run_id = options.new_run_id()
-    return conclude(supervise("backup", role_variables(arguments, run_id), run_id, options.on_task(arguments)), run_id)
+    with options.watch(arguments) as observer:
+        run = supervise("backup", role_variables(arguments, run_id), run_id, observer)
+        observer.finish()
+        return conclude(run, run_id)

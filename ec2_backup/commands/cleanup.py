@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from ec2_backup import options
-from ec2_backup.playbook import Playbook
+from ec2_backup.playbook import Outcome, Playbook
 from ec2_backup.report import emit, say_cause
 from ec2_backup.status import Status
 
@@ -23,16 +23,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def cleanup(argv: Sequence[str]) -> int:
-    """The command ``cleanup``: one line on stdout for each thing that it removed, or would remove."""
-    arguments = parser().parse_args(argv)
-    options.check_environment()
-    variables = {
-        **dict(arguments.variables),
-        "ec2_backup_cleanup_run_id": arguments.run_id or "",
-        "ec2_backup_cleanup_dry_run": arguments.dry_run,
-    }
-    outcome = Playbook("cleanup", variables, options.new_run_id()).run(options.on_task(arguments))
+def conclude(outcome: Outcome) -> int:
+    """Print what was removed, and return the status to leave with."""
     told = outcome.stats.get("ec2_backup_cleanup") or {}
     for item in told.get("removed", []):
         emit(f"{item['action']} {item['kind']} {item['id']} of run {item['run_id']}")
@@ -42,3 +34,18 @@ def cleanup(argv: Sequence[str]) -> int:
         return Status.DONE
     say_cause(outcome)
     return Status.LEFT_BEHIND if told.get("left") else Status.FAILED
+
+
+def cleanup(argv: Sequence[str]) -> int:
+    """The command ``cleanup``: one line on stdout for each thing that it removed, or would remove."""
+    arguments = parser().parse_args(argv)
+    options.check_environment()
+    variables = {
+        **dict(arguments.variables),
+        "ec2_backup_cleanup_run_id": arguments.run_id or "",
+        "ec2_backup_cleanup_dry_run": arguments.dry_run,
+    }
+    with options.watch(arguments) as observer:
+        outcome = Playbook("cleanup", variables, options.new_run_id()).run(observer)
+        observer.finish()
+        return conclude(outcome)

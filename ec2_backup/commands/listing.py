@@ -14,7 +14,8 @@ from typing import Any
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.catalog import price_table
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags
 from ec2_backup import options
-from ec2_backup.playbook import Playbook
+from ec2_backup.playbook import Outcome, Playbook
+from ec2_backup.progress import binary
 from ec2_backup.report import emit, say_cause
 from ec2_backup.status import Status, UserError, say
 
@@ -61,18 +62,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     options.add_common(result)
     return result
-
-
-def binary(count: int | None) -> str:
-    """A number of bytes for people: ``1.4 GiB``."""
-    if count is None or count < 1024:
-        return "-" if count is None else f"{count} B"
-    amount = float(count)
-    for unit in ("KiB", "MiB", "GiB"):
-        amount /= 1024
-        if amount < 1023.95:  # what is not rounded to 1024.0
-            return f"{amount:.1f} {unit}"
-    return f"{amount / 1024:.1f} TiB"
 
 
 def age(seconds: int | None) -> str:
@@ -194,19 +183,13 @@ def _print_table(entries: Sequence[Entry]) -> bool:
     return all(emit(line.encode(encoding, "replace").decode(encoding), "the list") for line in table(entries, width))
 
 
-def listing(argv: Sequence[str]) -> int:
-    """The command ``list``: a table on stdout, or a JSON object."""
-    arguments = parser().parse_args(argv)
-    options.check_environment()
-    asked = options.given(catalog_source=arguments.source, catalog_host=arguments.host)
-    variables = {**dict(arguments.variables), **asked}
-    check_prices(variables.get("ec2_backup_catalog_prices"))
-    outcome = Playbook("list", variables, options.new_run_id()).run(options.on_task(arguments))
+def conclude(outcome: Outcome, variables: Mapping[str, Any], as_json: bool) -> int:
+    """Print the list, or the error, and return the status to leave with."""
     if outcome.rc != 0:
         say_cause(outcome)
         return Status.FAILED
     entries = outcome.stats.get("ec2_backup_catalog") or []
-    if arguments.json:
+    if as_json:
         printed = emit(json.dumps({"version": JSON_VERSION, "volumes": entries}), "the list")
     elif entries:
         printed = _print_table(entries)
@@ -215,3 +198,16 @@ def listing(argv: Sequence[str]) -> int:
         say(f"no backups in {region(variables)}" + (" match" if filtered else ""))
         printed = True
     return Status.DONE if printed else Status.FAILED
+
+
+def listing(argv: Sequence[str]) -> int:
+    """The command ``list``: a table on stdout, or a JSON object."""
+    arguments = parser().parse_args(argv)
+    options.check_environment()
+    asked = options.given(catalog_source=arguments.source, catalog_host=arguments.host)
+    variables = {**dict(arguments.variables), **asked}
+    check_prices(variables.get("ec2_backup_catalog_prices"))
+    with options.watch(arguments) as observer:
+        outcome = Playbook("list", variables, options.new_run_id()).run(observer)
+        observer.finish()
+        return conclude(outcome, variables, arguments.json)

@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--list-files", action="store_true", help="print the names, and write nothing")
     result.add_argument("-l", dest="local_filter", metavar="FILTER", help="undo the local filter by this command")
     result.add_argument("-r", dest="remote_filter", metavar="FILTER", help="undo the remote filter by this command")
+    options.add_identity(result)
     options.add_common(result)
     return result
 
@@ -58,6 +59,7 @@ def role_variables(arguments: argparse.Namespace, run_id: str, listing: Path | N
         restore_force=arguments.force or None,
         restore_local_filter=arguments.local_filter,
         restore_remote_filter=arguments.remote_filter,
+        restore_identity=arguments.identity,
     )
     settled = options.given(
         volume_id=arguments.volume,
@@ -101,7 +103,8 @@ def restore(argv: Sequence[str]) -> int:
         raise UserError("the following arguments are required: TARGET (try --help)", Status.USAGE)
     options.check_environment()
     run_id = options.new_run_id()
-    with tempfile.TemporaryDirectory(prefix="ec2-backup-list-") as directory:
+    with tempfile.TemporaryDirectory(prefix="ec2-backup-list-") as directory, options.watch(arguments) as observer:
         listing = Path(directory) / "files" if arguments.list_files else None
-        variables = role_variables(arguments, run_id, listing)
-        return conclude(supervise("restore", variables, run_id, options.on_task(arguments)), run_id, listing)
+        run = supervise("restore", role_variables(arguments, run_id, listing), run_id, observer)
+        observer.finish()
+        return conclude(run, run_id, listing)

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--against", metavar="DIR", help="compare with this directory too, and name the differences")
     result.add_argument("-l", dest="local_filter", metavar="FILTER", help="undo the local filter by this command")
     result.add_argument("-r", dest="remote_filter", metavar="FILTER", help="undo the remote filter by this command")
+    options.add_identity(result)
     options.add_common(result)
     return result
 
@@ -46,6 +47,7 @@ def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]
         verify_against=os.path.abspath(arguments.against) if arguments.against else None,
         restore_local_filter=arguments.local_filter,
         restore_remote_filter=arguments.remote_filter,
+        restore_identity=arguments.identity,
     )
     settled = {"ec2_backup_volume_ids": list(dict.fromkeys(arguments.volumes)), "ec2_backup_run_id": run_id}
     return {**asked, **dict(arguments.variables), **settled}
@@ -71,4 +73,7 @@ def verify(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     options.check_environment()
     run_id = options.new_run_id()
-    return conclude(supervise("verify", role_variables(arguments, run_id), run_id, options.on_task(arguments)), run_id)
+    with options.watch(arguments) as observer:
+        run = supervise("verify", role_variables(arguments, run_id), run_id, observer)
+        observer.finish()
+        return conclude(run, run_id)

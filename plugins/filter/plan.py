@@ -39,7 +39,6 @@ class FilterModule:
             "architecture": _filter(plan.architecture),
             "aws_flags": _filter(flags.parse_aws_flags),
             "catalog": _filter(catalog.entries),
-            "cleanup_plan": _filter(cleanup.plan),
             "cleanup_progress": _filter(cleanup.progress),
             "device_candidates": _filter(plan.device_candidates),
             "filter_inverse": filter_inverse,

@@ -21,7 +21,7 @@ LONGEST_PAUSE = 5.0  # seconds
 
 def error_code(error: BaseException) -> str:
     """EC2's own code of a botocore error, such as C(InvalidVolume.NotFound); empty for other exceptions."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    return str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
 
 
 def patiently(

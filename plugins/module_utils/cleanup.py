@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What is to go, and what became of it: the decisions of the role cleanup, without I/O.
 
-The role looks, lets C(plan) decide, acts, and lets C(progress) take the results in, round after round, until that says
-that nothing is left to do. What the next look shows counts, not what a failed call claimed: so two cleanups at once, or
-a thing that somebody else removed meanwhile, are nothing special.
+The module run_look looks and lets C(plan) decide, run_remove acts, and C(progress) takes the results in, round after
+round, until that says that nothing is left to do. What the next look shows counts, not what a failed call claimed: so
+two cleanups at once, or a thing that somebody else removed meanwhile, are nothing special.
 
-Instances, volumes and security groups come as the C(_info) modules of amazon.aws return them.
+Instances, volumes and security groups come as EC2 describes them, with names as Ansible writes them (C(instance_id),
+C(volume_id)) and their tags as a dictionary.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ EXPIRES = "ec2-backup:expires"
 GROUP_PREFIX = "ec2-backup-"
 
 # Failures that a further try cannot cure, and those that time does: a network interface outlives its instance for a
-# while, a state changes. All others (throttling, EC2's own trouble) have been retried in the modules already.
+# while, a state changes. All others (throttling, EC2's own trouble) have been retried in the modules for a while.
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 HOPELESS = {
     "AuthFailure",
@@ -37,8 +38,9 @@ PASSING = {"DependencyViolation", "IncorrectInstanceState", "IncorrectState", "V
 TRIES = 3
 TRIES_PASSING = 12
 LONGEST_PAUSE = 10  # seconds
+ACTS = ("detach", "terminate", "delete")
 
-Thing = Any  # an instance, a volume or a group, as the modules return it
+Thing = Any  # an instance, a volume or a group
 Entry = Any  # {"kind", "id", "action", "run_id", "step", …}: one thing, and what is to become of it
 
 
@@ -59,19 +61,18 @@ def _state(instance: Thing) -> str:
     return str(instance["state"]["name"])
 
 
+def _holders(volume: Thing) -> list[str]:
+    return [item["instance_id"] for item in volume.get("attachments") or [] if item.get("state") != "detached"]
+
+
 def _entry(kind: str, name: str, action: str, run_id: str, step: str, **more: Any) -> Entry:
     return {"kind": kind, "id": name, "action": action, "run_id": run_id, "step": step, **more}
 
 
-def _instance_entry(instance: Thing, volumes_known: bool) -> Entry:
-    """An instance that must go: C(terminate) it now, or C(follow) or C(watch) it until its state allows that.
-
-    Asked to terminate one that is pending or stopping, amazon.aws.ec2_instance looks every 15 s until it is not.
-    """
+def _instance_entry(instance: Thing, unsure: bool) -> Entry:
+    """An instance that must go; C(unsure): it might take a finished backup along."""
     state, name = _state(instance), instance["instance_id"]
-    step = {"shutting-down": "watch", "pending": "follow", "stopping": "follow"}.get(state, "terminate")
-    if step == "terminate" and not volumes_known:
-        step = "follow"  # it might take a finished backup along
+    step = "watch" if state == "shutting-down" else "follow" if unsure else "terminate"
     return _entry("instance", name, "terminated", _tags(instance)[RUN_ID], step, why=f"it is {state}")
 
 
@@ -104,15 +105,14 @@ def _attached_entries(instance: Thing, volumes: Any) -> Iterable[Entry]:
 
 def _volume_entry(volume: Thing, known: Any, going: Any) -> Entry | None:
     """An uncommitted volume whose time has come; C(step) is C(keep) where somebody else has it, None: not yet."""
-    name, run_id = volume["id"], _tags(volume)[RUN_ID]
-    holders = [item["instance_id"] for item in volume.get("attachment_set") or [] if item.get("status") != "detached"]
+    name, run_id, holders = volume["volume_id"], _tags(volume)[RUN_ID], _holders(volume)
     foreign = [holder for holder in holders if _tags(known.get(holder, {})).get(RUN_ID) != run_id]
     if foreign:
         return _entry("volume", name, "deleted", run_id, "keep", why=f"it is attached to {foreign[0]}")
     if any(holder not in going and _state(known[holder]) != "terminated" for holder in holders):
         return None
-    waits = holders or volume["status"] == "creating"
-    why = f"it is attached to {holders[0]}" if holders else f"it is {volume['status']}"
+    waits = holders or volume["state"] == "creating"
+    why = f"it is attached to {holders[0]}" if holders else f"it is {volume['state']}"
     return _entry("volume", name, "deleted", run_id, "follow" if waits else "delete", after=holders, why=why)
 
 
@@ -130,7 +130,18 @@ def _group_entry(group: Thing, users: Any, going: Any) -> Entry:
     return _entry("security-group", name, "deleted", run_id, step, after=using, why=why, **names)
 
 
-def plan(look: Any, run_id: str = "", now: datetime.datetime | None = None) -> dict[str, list[Entry]]:
+def _completed(volumes: Any, run_id: str) -> list[str] | None:
+    if volumes is None:
+        return None
+    want = {RUN_ID: run_id, STATUS: "complete"}
+    return [
+        str(volume["volume_id"])
+        for volume in volumes
+        if want.items() <= _tags(volume).items() and volume["state"] == "available" and not _holders(volume)
+    ]
+
+
+def plan(look: Any, run_id: str = "", now: datetime.datetime | None = None) -> dict[str, Any]:
     """What is to become of what a look at the account showed.
 
     :param look: C(instances), C(volumes), C(groups), and C(users): further instances that were asked for because they
@@ -140,12 +151,14 @@ def plan(look: Any, run_id: str = "", now: datetime.datetime | None = None) -> d
     :param now: the time; an aware datetime.
     :returns: C(entries), each with a C(step): C(detach) before anything is terminated, C(terminate), C(delete), or
         wait for what an earlier step or EC2 will bring about (C(follow)) or somebody else has begun (C(watch)).
-        C(kept): what has expired, but is in use by somebody else.
+        C(kept): what has expired, but is in use by somebody else. C(complete): the IDs of the volumes that the run
+        has completed and that no instance has; None if the volumes could not be seen.
     :raises ValueError: an instance without an ID.
     """
     moment = now or datetime.datetime.now(datetime.timezone.utc)
+    complete = _completed(look.get("volumes"), run_id)
     if look.get("instances") is None:
-        return {"entries": [], "kept": []}
+        return {"entries": [], "kept": [], "complete": complete}
 
     def due(thing: Thing) -> bool:
         owner = _tags(thing).get(RUN_ID)
@@ -155,17 +168,20 @@ def plan(look: Any, run_id: str = "", now: datetime.datetime | None = None) -> d
     if not all(re.match(r"i-[0-9a-f]+$", name or "") for name in known):
         raise ValueError("EC2 named an instance without an ID; nothing was terminated.")
     volumes_known = look.get("volumes") is not None
-    volumes = {volume["id"]: volume for volume in look.get("volumes") or []}
+    volumes = {volume["volume_id"]: volume for volume in look.get("volumes") or []}
     users = {instance["instance_id"]: instance for instance in look.get("users") or []}
     users = {name: user for name, user in {**users, **known}.items() if _state(user) != "terminated"}
     going = {name: user for name, user in users.items() if due(user)}
 
-    entries = [_instance_entry(known[name], volumes_known) for name in going if name in known]
-    for name in going if volumes_known else ():
-        if name in known and _state(known[name]) != "shutting-down":
-            entries += _attached_entries(known[name], volumes)
+    entries = []
+    for name in (name for name in going if name in known):
+        attached: list[Entry] = []
+        if volumes_known and _state(known[name]) != "shutting-down":
+            attached = list(_attached_entries(known[name], volumes))
+        stuck = any(entry["blocks"] and entry["step"] == "follow" for entry in attached)
+        entries += [_instance_entry(known[name], stuck or not volumes_known), *attached]
     for volume in volumes.values():
-        if due(volume) and _tags(volume).get(STATUS) != "complete" and volume["status"] not in ("deleting", "deleted"):
+        if due(volume) and _tags(volume).get(STATUS) != "complete" and volume["state"] not in ("deleting", "deleted"):
             entry = _volume_entry(volume, known, going)
             entries += [entry] if entry else []
     for group in look.get("groups") or []:
@@ -174,18 +190,19 @@ def plan(look: Any, run_id: str = "", now: datetime.datetime | None = None) -> d
     return {
         "entries": [entry for entry in entries if entry["step"] != "keep"],
         "kept": [entry for entry in entries if entry["step"] == "keep"],
+        "complete": complete,
     }
 
 
-def error_code(result: Any) -> str:
-    """EC2's code in a task's result; ec2_instance of amazon.aws has it in its message only, ec2_vol nowhere."""
-    code = (result.get("error") or {}).get("code")
-    found = re.search(r"An error occurred \(([\w.]+)\)", str(result.get("msg", "")))
-    return str(code or (found.group(1) if found else ""))
+def has_work(planned: Any) -> bool:
+    """Whether there is more to do about a plan than to wait."""
+    # What is kept may have a holder that the look came too early for.
+    kept = any(entry["kind"] == "volume" for entry in planned["kept"])
+    return kept or any(entry["step"] in ACTS for entry in planned["entries"])
 
 
-def _message(result: Any) -> str:
-    return " ".join(str(result.get("msg", "no reason was given")).split())
+def _line(text: Any) -> str:
+    return " ".join(str(text or "no reason was given").split())
 
 
 def _limit(code: str) -> int:
@@ -221,38 +238,40 @@ class _Tally:
         return not any(name in self.given_up for name in [entry["id"], *entry.get("after", [])])
 
 
-def _take_in(acts: Any, tally: _Tally) -> set[str]:
+def _take_in(planned: Any, removal: Any, tally: _Tally) -> set[str]:
     """Count the failures of a round; return the IDs of what is done for good."""
+    outcomes = removal.get("outcomes") or []
+    if removal.get("failed"):  # by itself, not with a thing: none of it counts as done
+        outcomes = [{**entry, "error": removal.get("msg")} for entry in planned["entries"] if entry["step"] in ACTS]
     done: set[str] = set()
-    for result in (result for act in acts for result in act.get("results") or []):
-        entry = result["item"]
-        if result.get("skipped"):
-            tally.fail(entry["id"], "not terminated: it would take a volume along that could not be detached from it")
-        elif result.get("failed"):
-            tally.fail(entry["id"], _message(result), error_code(result))
-        elif entry["step"] in ("delete", "detach"):
-            done.add(entry["id"])
+    for outcome in outcomes:
+        if outcome["error"] or removal.get("failed"):
+            tally.fail(outcome["id"], _line(outcome["error"]), outcome.get("code", ""))
+        elif outcome["step"] != "terminate":
+            done.add(outcome["id"])
     return done
 
 
 def progress(
-    state: Any, planned: Any, looks: Any, acts: Any, interval: float = 2, now: datetime.datetime | None = None
+    state: Any, look: Any, removal: Any, interval: float = 2, now: datetime.datetime | None = None
 ) -> dict[str, Any]:
     """The role's state after a round.
 
     :param state: the state before; at first only C(deadline), in seconds since the epoch.
-    :param planned: what C(plan) returned in this round.
-    :param looks: the registered results of the round's looks, that at the instances first.
-    :param acts: the registered results of the round's loops; an item is an entry, one that was skipped is blocked.
+    :param look: the round's result of the module run_look: what C(plan) returned, and C(errors) and C(looks).
+    :param removal: that of run_remove, with its C(outcomes); empty if it did not run.
     :param interval: seconds to pause after a first failure; doubled with each further one.
     :returns: the new state. C(again): another round is needed, after C(pause) seconds. C(removed), C(left), C(kept)
-        and C(would) are results for others, C(lines) the same for people. C(trouble): why the last look showed nothing.
+        and C(would) are results for others, C(lines) the same for people. C(complete): the run's finished volumes that
+        no instance has. C(trouble): why the last look showed nothing.
     """
     moment = now or datetime.datetime.now(datetime.timezone.utc)
     tally = _Tally(state)
-    unseen = next((look for look in looks if look.get("failed")), None)
+    errors = list((look.get("errors") or {}).values())
+    unseen = look if look.get("failed") else next(iter(errors), None)
+    planned = {"entries": look.get("entries") or [], "kept": look.get("kept") or []}
     blind = state.get("blind", 0) + 1 if unseen else 0
-    done = _take_in(acts, tally)
+    done = _take_in(planned, removal, tally)
     for entry in planned["kept"]:
         # Its holder may be an instance of ours that the look came too early for.
         if entry["kind"] == "volume":
@@ -271,13 +290,13 @@ def progress(
 
     hope = any(tally.hopes_for(entry) for entry in [*still.values(), *planned["kept"]] if _waits(entry))
     if unseen:
-        hope = blind < _limit(error_code(unseen))
+        hope = blind < _limit(str(unseen.get("code", "")))
     again = hope and moment.timestamp() < state["deadline"]
     doubled = max(tally.worst, blind)
     return {
         "deadline": state["deadline"],
         "rounds": state.get("rounds", 0) + 1,
-        "looks": state.get("looks", 0) + int(looks[0].get("attempts", 1)),
+        "looks": state.get("looks", 0) + int(look.get("looks", 1)),
         "blind": blind,
         "tries": tally.tries,
         "errors": tally.errors,
@@ -286,11 +305,12 @@ def progress(
         "still": still,
         "again": again,
         "pause": int(min(LONGEST_PAUSE, interval * 2 ** (doubled - 1))) if again and doubled else 0,
-        "trouble": _message(unseen) if unseen else "",
+        "trouble": _line(unseen.get("msg")) if unseen else "",
         "removed": removed,
         "left": left,
         "kept": kept,
         "would": would,
+        "complete": state.get("complete", []) if look.get("complete") is None else look["complete"],
         "lines": {
             "removed": [describe(entry, entry["action"]) for entry in removed],
             "left": [describe(entry, entry["why"]) for entry in left],

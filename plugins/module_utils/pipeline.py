@@ -34,6 +34,7 @@ STDERR_LINES = 40
 LINE_BYTES = 65536  # tar quotes: a name of 4096 bytes can take four times as many
 # Beyond the wait for the device: to connect, log in and look at the device.
 SESSION_SECONDS = 90
+ENDING_SECONDS = 10
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -55,6 +56,9 @@ def interruptible(consequence: str) -> None:
     def interrupt(number: int, _frame: object) -> None:
         for other in SIGNALS:  # the second of them must not interrupt the ending of the children
             signal.signal(other, signal.SIG_IGN)
+        # Python swallows an exception that comes while it runs a finalizer. Then the alarm ends us, and our end the children.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(ENDING_SECONDS)
         raise Interrupted(f"interrupted by {signal.Signals(number).name}: {consequence}")
 
     for number in SIGNALS:

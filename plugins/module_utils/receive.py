@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import clean_environment, describe_status
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import PREFIX, Far, trouble
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_read import BLOCK_BYTES, BLOCKS, STREAM
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import inverse_stages
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.meter import Meter
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
     SESSION_SECONDS,
     Child,
@@ -33,7 +35,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
 )
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import last_words
 
-GREETING_LINES = 1000  # of a login, before our own first line
+GREETING_BYTES = 1024 * 1024  # of a login, before our own first line
 
 
 class Session:
@@ -52,21 +54,34 @@ class Session:
     def wait_for_line(self, marker: str) -> str | None:
         """Read stdout up to the line that begins with ``marker``, and return that line; None if the session ends first.
 
-        The lines before it are taken in. Raises StreamError when nothing comes in time.
+        The lines before it are taken in. Raises StreamError when it does not come in time, or only other things do.
         """
-        late = threading.Timer(self.timeout + SESSION_SECONDS, self.child.kill)
+        seconds = self.timeout + SESSION_SECONDS
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self.child.kill()
+
+        late = threading.Timer(seconds, expire)
         late.daemon = True
         late.start()
+        taken = 0
         try:
-            for _ in range(GREETING_LINES):
+            while taken < GREETING_BYTES:
                 line = self._line()
                 if line is None:
                     break
                 if line.startswith(marker):
                     return line
                 self.far.feed(line)
+                taken += len(line) + 1
         finally:
             late.cancel()
+        if expired.is_set():
+            raise self.fail(f"no answer from {self.host} within {seconds:.0f} s")
+        if taken >= GREETING_BYTES:
+            raise self.fail(f"the session on {self.host} sends something else than what it was asked for")
         return None
 
     def _line(self) -> str | None:
@@ -78,6 +93,11 @@ class Session:
                 return None
             taken += byte
         return taken.decode("utf-8", "replace").rstrip("\r\n")
+
+    def stderr(self) -> str:
+        """Return ssh's last lines, without the far side's own."""
+        lines = self.child.stderr.text().split("\n")
+        return "\n".join(line for line in lines if not line.startswith(PREFIX))
 
     def hear_out(self) -> None:
         """Take in all lines until the session ends, however long that takes: ssh itself notices a dead peer."""
@@ -91,13 +111,13 @@ class Session:
         if told is not None:
             return told
         if returncode != 0 or not finished():
-            return connection_trouble(returncode, self.child.stderr.text(), self.host, self.far.ready)
+            return connection_trouble(returncode, self.stderr(), self.host, self.far.ready)
         return None
 
     def fail(self, message: str | None) -> StreamError:
         """End the session, and return the error to raise."""
         self.child.kill()
-        return StreamError(message or "the far side ended too early", {"ssh": self.child.stderr.text()})
+        return StreamError(message or "the far side ended too early", {"ssh": self.stderr()})
 
 
 def peek(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tuple[int, bytes, bytes]:
@@ -136,7 +156,7 @@ def far_sum(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> t
         if far.sha256 and far.code == "archive":
             session.child.wait()
             return far.sha256, far.members, far.text
-        reason = session.verdict(lambda: bool(far.sha256))
+        reason = session.verdict(lambda: bool(far.sha256) and far.stored_bytes is not None)
         if reason is not None or not far.sha256:
             raise session.fail(reason)
         return far.sha256, far.members, None
@@ -156,15 +176,12 @@ class Tar:
         inverse: str | None,
         before_exec: Callable[[], None] | None = None,
     ) -> None:
-        self.inverse: Child | None = None
+        self.inverses: list[Child] = []
         source: int | IO[bytes] = subprocess.PIPE
-        if inverse:
-            self.inverse = Child(
-                ["sh", "-c", inverse], os.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-            )
-            assert self.inverse.process.stdout is not None
-            source = self.inverse.process.stdout
-            enlarge_pipe(source)
+        for stage in inverse_stages(inverse) if inverse else []:
+            child = Child(["sh", "-c", stage], os.environ, stdin=source, stdout=subprocess.PIPE)
+            self.inverses.append(child)
+            source = self._pass_on(source, child)
         self.tar = Child(
             argv,
             clean_environment(os.environ),
@@ -173,33 +190,38 @@ class Tar:
             stdin=source,
             stdout=stdout,
             cwd=directory,
-            bufsize=0,
         )
-        if self.inverse is not None:
-            assert self.inverse.process.stdout is not None
-            self.inverse.process.stdout.close()  # or the filter would never see its reader go
-        stdin = (self.inverse or self.tar).process.stdin
+        self._pass_on(source)
+        stdin = (self.inverses or [self.tar])[0].process.stdin
         assert stdin is not None
         enlarge_pipe(stdin)
         self.sink: IO[bytes] = stdin
 
+    @staticmethod
+    def _pass_on(source: int | IO[bytes], child: Child | None = None) -> int | IO[bytes]:
+        """Let go of a pipe that a child has by now, lest its writer never sees that go; return ``child``'s own."""
+        if not isinstance(source, int):
+            source.close()
+        if child is None:
+            return subprocess.PIPE
+        assert child.process.stdout is not None
+        enlarge_pipe(child.process.stdout)
+        return child.process.stdout
+
     def kill(self) -> None:
         """End whatever still runs."""
-        for child in (self.inverse, self.tar):
-            if child is not None:
-                child.kill()
+        for child in (*self.inverses, self.tar):
+            child.kill()
 
     def end(self) -> tuple[int, str | None]:
         """Wait for the processes' ends; return tar's status, and what was wrong with the filter, or None."""
         status = self.tar.wait()
-        if self.inverse is None:
-            return status, None
-        ended = self.inverse.wait()
-        # A filter whose reader, tar, has gone is not to blame for it.
-        if ended == 0 or (ended in (-signal.SIGPIPE, 128 + signal.SIGPIPE) and status == 0):
-            return status, None
-        words = last_words(self.inverse.stderr.text())
-        return status, with_words(describe_status("the filter that undoes the local one", ended), words)
+        # The first that failed is the cause of what those behind it miss. One whose reader has gone is not to blame.
+        for child, ended in [(child, child.wait()) for child in self.inverses]:
+            if ended not in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE):
+                words = last_words(child.stderr.text())
+                return status, with_words(describe_status("the filter that undoes the local one", ended), words)
+        return status, None
 
 
 class Received:
@@ -218,11 +240,13 @@ def receive(session: Session, tar: Tar, length: int | None, pump: Pump | None = 
     ``pump.enough`` stops the stream. Raises StreamError if the stream did not even begin.
     """
     pump = pump or Pump()
+    meter = Meter(lambda: (pump.bytes, pump.bytes))
     try:
         if session.wait_for_line(STREAM) is None:
             raise session.fail(session.verdict(lambda: False))
         start = time.monotonic()
         source = session.stdout.fileno()
+        meter.start()
         pump.run(source, tar.sink.fileno(), tee_call())
         if pump.broken and not pump.enough.is_set():
             pump.drain(source)
@@ -231,10 +255,12 @@ def receive(session: Session, tar: Tar, length: int | None, pump: Pump | None = 
             session.child.kill()
             far_trouble = None
         else:
-            far_trouble = session.verdict(lambda: session.far.stored_bytes == length)
+            read = session.far
+            far_trouble = session.verdict(lambda: read.stored_bytes is not None and length in (None, read.stored_bytes))
         received = Received(pump, *tar.end(), far_trouble)
         received.seconds = time.monotonic() - start
         return received
     finally:
         session.child.kill()
         tar.kill()
+        meter.stop()

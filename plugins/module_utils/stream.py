@@ -26,6 +26,8 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import (
     tar_failure,
 )
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import Far, trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import stages
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.meter import Meter, written_by
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
     SESSION_SECONDS,
     Child,
@@ -60,11 +62,16 @@ def local_trouble(tar: int, log: TarLog, local_filter: int | None, filter_words:
 class Stream:
     """One run of the pipeline. Use ``send``."""
 
-    def __init__(self, ssh: Sequence[str], directory: str, local_filter: str | None) -> None:
+    def __init__(
+        self, ssh: Sequence[str], directory: str, local_filter: str | None, selection: Sequence[str] = ()
+    ) -> None:
         self.ssh_argv, self.directory, self.local_filter = list(ssh), directory, local_filter
+        self.selection = selection
+        self.filters: list[Child] = []
         self.far, self.log, self.pump = Far(), TarLog(), Pump()
         self.children: dict[str, Child] = {}
         self.answered = threading.Event()
+        self.taken = 0
 
     def stderr(self) -> dict[str, str]:
         """Return each process's last lines."""
@@ -113,7 +120,7 @@ class Stream:
         """Start tar, and the local filter behind it; return the end from which the stream comes."""
         environment = clean_environment(os.environ)
         tar = Child(
-            tar_arguments(self.directory, "-"),
+            tar_arguments(self.directory, "-", selection=self.selection),
             environment,
             self.log.feed,
             stdin=subprocess.DEVNULL,
@@ -123,22 +130,35 @@ class Stream:
         self.children["tar"] = tar
         assert tar.process.stdout is not None
         enlarge_pipe(tar.process.stdout)
+        last = tar
+        for number, stage in enumerate(stages(self.local_filter) if self.local_filter else []):
+            assert last.process.stdout is not None
+            child = Child(["sh", "-c", stage], os.environ, stdin=last.process.stdout, stdout=subprocess.PIPE, bufsize=0)
+            self.filters.append(child)
+            self.children["local filter" + (f" {number + 1}" if number else "")] = child
+            last.process.stdout.close()  # or it would never see its reader go
+            assert child.process.stdout is not None
+            enlarge_pipe(child.process.stdout)
+            last = child
+        assert last.process.stdout is not None
+        return last.process.stdout
+
+    def count(self) -> tuple[int | None, int]:
+        """Return the bytes of the archive so far (None if not known), and those sent."""
         if not self.local_filter:
-            return tar.process.stdout
-        child = Child(
-            ["sh", "-c", self.local_filter], os.environ, stdin=tar.process.stdout, stdout=subprocess.PIPE, bufsize=0
-        )
-        self.children["local filter"] = child
-        tar.process.stdout.close()  # or tar would never see its reader go
-        assert child.process.stdout is not None
-        enlarge_pipe(child.process.stdout)
-        return child.process.stdout
+            return self.pump.bytes, self.pump.bytes
+        # Of the archive itself only the filter sees anything; but tar writes nothing else.
+        tar = self.children["tar"].process
+        if tar.returncode is None:  # its ID may soon be somebody else's
+            self.taken = max(self.taken, written_by(tar.pid) or 0)
+        return self.taken or None, self.pump.bytes
 
     def local_verdict(self) -> str | None:
         """Wait for the near processes' ends; return the first cause of trouble, or None."""
         tar = self.children["tar"].wait()
-        child = self.children.get("local filter")
-        status = child.wait() if child is not None else None
+        # The last that failed took its input's reader from those before it.
+        ended = [(child.wait(), child) for child in self.filters]
+        status, child = next((pair for pair in reversed(ended) if pair[0]), ended[-1] if ended else (None, None))
         return local_trouble(tar, self.log, status, last_words(child.stderr.text()) if child is not None else "")
 
 
@@ -150,13 +170,16 @@ def send(
     timeout: int,
     local_filter: str | None = None,
     remote_filter: bool = False,
+    selection: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Send the archive of ``directory`` to the far side's ``command``; return the module's result.
 
-    ``timeout`` is that of the far side for the device, in seconds. Returns only if every process, near and far, has
-    said that it did its whole work; raises StreamError otherwise, with nothing left running here.
+    ``timeout`` is that of the far side for the device, in seconds; ``selection`` as for ``tar_arguments``. Returns
+    only if every process, near and far, has said that it did its whole work; raises StreamError otherwise, with
+    nothing left running here.
     """
-    stream = Stream(ssh, directory, local_filter)
+    stream = Stream(ssh, directory, local_filter, selection)
+    meter = Meter(stream.count)
     try:
         stream.connect(command, timeout + SESSION_SECONDS)
         if not stream.far.ready or stream.far.code is not None:
@@ -164,6 +187,7 @@ def send(
         start = time.monotonic()
         source, sink = stream.produce(), stream.children["ssh"].process.stdin
         assert sink is not None
+        meter.start()
         stream.pump.run(source.fileno(), sink.fileno(), tee_call())
         if stream.pump.broken:
             raise stream.error(stream.far_trouble(volume_id, timeout) or "the far side stopped reading")
@@ -194,3 +218,4 @@ def send(
         }
     finally:
         stream.close()
+        meter.stop()

@@ -55,6 +55,12 @@ options:
     description:
       - The SHA-256 sum of those bytes.
     type: str
+  look_for_new:
+    description:
+      - Whether a comparison names what is in the directory and not in the archive. It should not where something was
+        left out of that.
+    type: bool
+    default: true
   local_inverse:
     description:
       - The command that undoes the filter that the archive went through before it was sent.
@@ -181,10 +187,10 @@ class Reader:
         self.comparison = Comparison()
         self.directory = ""
         self.made = False
-        self.confine, self.output = None, None
+        self.confine, self.output, self.unwritten = None, None, None
         self.log = ExtractLog(asked["members"])
         getattr(self, "prepare_" + asked["action"])()
-        if self.plain:
+        if self.plain or self.asked["action"] == "compare":
             self.argv[1:1] = ["--block-number"]
 
     def prepare_extract(self):
@@ -211,17 +217,32 @@ class Reader:
 
     def hear(self, line):
         """A line of tar's stdout."""
-        if self.plain:
-            if END.fullmatch(line):
-                self.pump.enough.set()
-                return
-            line = line.partition(": ")[2]
+        if self.plain and END.fullmatch(line):
+            self.pump.enough.set()
+            return
         if self.asked["action"] == "compare":
             self.comparison.feed(line)
             return
+        if self.plain:
+            line = line.partition(": ")[2]
         self.members += 1
-        if self.output is not None:
-            self.output.write(readable(line) + "\n")
+        if self.output is not None and self.unwritten is None:
+            try:
+                self.output.write(readable(line) + "\n")
+            except OSError as error:  # to be told at the end: a tar that nobody hears would wait for ever
+                self.unwritten = error
+
+    def finish(self):
+        """Close the listing; raise StreamError if not all of it could be written."""
+        if self.output is None:
+            return
+        try:
+            self.output.close()
+        except OSError as error:
+            self.unwritten = self.unwritten or error
+        if self.unwritten is not None:
+            message = "{} could not be written: {}".format(self.asked["listing"], self.unwritten.strerror)
+            raise StreamError(message, {})
 
     def hear_error(self, line):
         """A line of tar's stderr."""
@@ -245,7 +266,8 @@ class Reader:
                 "denied": self.log.denied_text(os.geteuid()) or "",
                 "denied_count": self.log.denied_count,
             }
-        self.comparison.look_for_new(self.directory)
+        if self.asked["look_for_new"]:
+            self.comparison.look_for_new(self.directory)
         return {
             "members": self.comparison.members,
             "denied": "",
@@ -277,11 +299,10 @@ def trouble(asked, reader, received):
 
 def run(asked):
     """Do it; return the module's result. Raises StreamError, TargetError, SourceError, OSError."""
-    length = asked["length"] or asked["volume_size"]
     script = send_script(
         asked["volume_id"],
         asked["volume_size"],
-        length,
+        asked["length"] or asked["volume_size"],
         asked["remote_inverse"],
         asked["device_exact"],
         asked["timeout"],
@@ -289,8 +310,9 @@ def run(asked):
     pump = Pump()
     reader = Reader(asked, pump)
     ssh = expand_arguments(asked["ssh"])
-    session = Session(ssh, remote_command(script, asked["device"]), asked["volume_id"], asked["timeout"])
+    session = None
     try:
+        session = Session(ssh, remote_command(script, asked["device"]), asked["volume_id"], asked["timeout"])
         tar = Tar(
             reader.argv,
             reader.directory or None,
@@ -301,21 +323,21 @@ def run(asked):
         )
         assert tar.tar.process.stdout is not None
         hearing = Collector(tar.tar.process.stdout, reader.hear)
-        received = receive(session, tar, length, pump)
+        received = receive(session, tar, asked["length"] or None, pump)
         hearing.join(5)
-        if reader.output is not None:
-            reader.output.close()
-    except (StreamError, Interrupted):
+        reader.finish()
+    except (StreamError, Interrupted, OSError):
         if reader.made:
             # Only if nothing was unpacked; os.rmdir refuses otherwise.
             with contextlib.suppress(OSError):
                 os.rmdir(reader.directory)
         raise
     finally:
-        session.child.kill()
+        if session is not None:
+            session.child.kill()
     reason = trouble(asked, reader, received)
     if reason is not None:
-        raise StreamError(reason, {"ssh": session.child.stderr.text(), "tar": tar.tar.stderr.text()})
+        raise StreamError(reason, {"ssh": session.stderr(), "tar": tar.tar.stderr.text()})
     seconds = received.seconds
     return dict(
         reader.result(),
@@ -338,6 +360,7 @@ def main() -> None:
             members={"type": "list", "elements": "str", "default": []},
             force={"type": "bool", "default": False},
             listing={"type": "str"},
+            look_for_new={"type": "bool", "default": True},
             length={"type": "int", "default": 0},
             bytes={"type": "int"},
             sha256={"type": "str"},

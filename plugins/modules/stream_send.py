@@ -34,9 +34,21 @@ options:
       - The name of this host, for that block.
     type: str
     required: true
+  selection:
+    description:
+      - What is left out of the archive, as M(ec2_backup.ebs.source_info) returned it.
+    type: dict
+    default: {}
+  leave_out:
+    description:
+      - Directories of the run itself, which are left out of the archive.
+    type: list
+    elements: path
+    default: []
   local_filter:
     description:
-      - A shell command through which the archive goes before it is sent. Its last status counts, as C(sh -c) gives it.
+      - A shell command through which the archive goes before it is sent. Its last status counts, as C(sh -c) gives it;
+        that of both commands if it is a compressor and an encryption, as M(ec2_backup.ebs.source_info) composes them.
     type: str
   remote_filter:
     description:
@@ -134,6 +146,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import ARGUM
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import write_script
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import encode, writing
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import Interrupted, StreamError, interruptible
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.selection import arguments, leave_out
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import expand_arguments
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.stream import send
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERSION
@@ -146,6 +159,8 @@ def main() -> None:
             path={"type": "str", "required": True},
             run_id={"type": "str", "required": True},
             host={"type": "str", "required": True},
+            selection={"type": "dict", "default": {}},
+            leave_out={"type": "list", "elements": "path", "default": []},
             local_filter={"type": "str"},
             remote_filter={"type": "str"},
             force={"type": "bool", "default": False},
@@ -175,6 +190,7 @@ def main() -> None:
             asked["timeout"],
             asked["local_filter"],
             bool(asked["remote_filter"]),
+            arguments(leave_out(asked["selection"], path, asked["leave_out"])),
         )
     except StreamError as error:
         module.fail_json(msg=str(error), stderr_of=error.stderr)

@@ -54,7 +54,10 @@ DENIED = ("UnauthorizedOperation",)
 EXPIRED = ("RequestExpired", "ExpiredToken")
 
 USUAL_SECONDS = 240.0
-LONG_SECONDS = 480.0  # where amazon.aws and botocore back off for minutes
+# Where botocore backs off, and the product waits until EC2 is less busy: 300 s for a launch, and then to clean up.
+LONG_SECONDS = 540.0
+# The watchdog's patience where nobody else is left. A loaded machine takes long from the boot to the first login.
+IDLE_SECONDS = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,10 +309,9 @@ def _(draw: Draw) -> dict[str, Any]:
 
 def killed(draw: Draw, phase: str, target: str) -> dict[str, Any]:
     """A run that nobody is left to clean up after."""
-    idle = 15 if phase in AFTER_THE_STREAM else 6
-    made = signalled(draw, phase, target, ("SIGKILL",), orphaned=True, idle=idle)
+    made = signalled(draw, phase, target, ("SIGKILL",), orphaned=True, idle=IDLE_SECONDS)
     (run,) = made["runs"]
-    variables = (*run.variables, f"ec2_backup_idle_timeout={idle}")
+    variables = (*run.variables, f"ec2_backup_idle_timeout={IDLE_SECONDS}")
     return {**made, "runs": (dataclasses.replace(run, variables=variables, statuses=(0, 3)),)}
 
 

@@ -40,28 +40,12 @@ def test_an_instance_that_is_born_after_the_signal_that_ended_its_run_is_found_a
     assert play("signal-group", lambda case: late(case) and bool(case.faults)) == [143]
 
 
-def test_an_ansible_that_is_killed_at_once_is_cleaned_up_after():
-    assert play("signal-ansible", at("running", "SIGKILL")) == [1]
-
-
 def test_the_watchdog_ends_an_instance_whose_run_was_killed_with_all_its_processes():
     assert play("kill-everything", at("streaming")) == [137]
 
 
-def test_a_frozen_sshd_fails_the_backup_and_nothing_else():
-    assert play("sshd-frozen", lambda case: case.runs[0].door == "wrapper") == [1]
-
-
-def test_a_file_that_shrinks_while_it_is_read_makes_a_backup_that_says_so():
-    assert play("source-truncated") == [3]
-
-
 def test_a_launch_whose_reply_is_lost_leaves_no_instance():
     play("api-lost-reply", lambda case: "RunInstances" in case.detail)
-
-
-def test_credentials_that_expire_in_mid_run_are_an_end_that_tells_what_is_left():
-    assert play("api-expired", at("streaming")) == [4]
 
 
 def test_of_two_backups_onto_one_volume_one_wins_and_the_other_harms_nothing():

@@ -235,4 +235,5 @@ def test_verbose_names_the_steps_on_stderr_only(lab, tmp_path):
     (tmp_path / "data").mkdir()
     done = lab.backup(tmp_path / "data", EC2_BACKUP_VERBOSE="1")
     assert len(done.stdout.splitlines()) == 1
-    assert "ec2-backup: Launch the instance\n" in done.stderr
+    assert re.search(r"^ec2-backup: \S+Z launching$", done.stderr, re.M)
+    assert re.search(r"^ec2-backup: \S+Z   Launch the instance$", done.stderr, re.M)

@@ -241,6 +241,7 @@ def test_complete_and_given_volumes_leave_their_instance_unharmed(lab):
     removed = cleanup(lab)["removed"]
     assert removed.items() >= {ours: "terminated", complete: "detached", given: "detached"}.items()
     lab.assert_nothing_left(complete, given)
+    assert cleanup(lab, run_id="r1").stats["complete"] == [complete]
     assert read(lab.image(complete)) == b"finished"
     assert read(lab.image(given)) == b"precious"
 
@@ -263,13 +264,23 @@ def test_what_cannot_be_removed_is_named_and_does_not_keep_the_rest(lab):
     assert failed["removed"].items() >= {ours: "terminated", volume: "deleted"}.items()
     assert failed["left"] == {stuck: "deleted"}
     assert f"Something is left behind: volume {stuck} of run r1: " in failed.done.stdout
-    assert "Failed to delete volume" in failed.done.stdout
+    assert "UnauthorizedOperation" in failed.done.stdout
 
     set_faults(lab, {"action": "DescribeInstances", "always": True, "code": "AuthFailure"})
     unseen = cleanup(lab, run_id="r1", rc=2)
     assert unseen["removed"] == {}
     assert "The account could not be looked at" in unseen.done.stdout
     assert stuck in lab.volumes()
+
+
+def test_a_pending_instance_is_terminated_at_once(make_lab):
+    lab = make_lab(EC2_LAB_BOOT="never", EC2_LAB_PENDING="60", EC2_LAB_SHUTDOWN="0.2")
+    specifications = tagged("instance", "r1") + tagged("volume", "r1")
+    lab.api("run_instances", **launch_arguments(lab, TagSpecifications=specifications))
+    (instance,) = lab.instances()
+    assert instance["State"]["Name"] == "pending"
+    assert cleanup(lab, run_id="r1")["removed"][instance["InstanceId"]] == "terminated"
+    lab.assert_nothing_left()
 
 
 def test_two_cleanups_at_once_do_not_mind_each_other(lab):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.cleanup import expired, plan, progress
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.cleanup import expired, has_work, plan, progress
 
 NOW = datetime.datetime(2026, 11, 22, 12, 0, tzinfo=datetime.UTC)
 PAST, FUTURE = "2026-11-22T11:59:59Z", "2026-11-22T12:00:01Z"
@@ -34,9 +34,9 @@ def instance(name="i-1", state="running", mappings=(), groups=(), **more):
 
 def volume(name="vol-1", on=(), status="", **more):
     return {
-        "id": name,
-        "status": status or ("in-use" if on else "available"),
-        "attachment_set": [{"instance_id": holder, "status": "attached"} for holder in on],
+        "volume_id": name,
+        "state": status or ("in-use" if on else "available"),
+        "attachments": [{"instance_id": holder, "state": "attached"} for holder in on],
         "tags": more["tags"] if "tags" in more else tags(),
     }
 
@@ -80,9 +80,9 @@ def test_the_time_is_now_unless_one_is_given():
 @pytest.mark.parametrize(
     ("state", "step"),
     [
-        ("pending", {"i-1": "follow terminated"}),
+        ("pending", {"i-1": "terminate terminated"}),
         ("running", {"i-1": "terminate terminated"}),
-        ("stopping", {"i-1": "follow terminated"}),
+        ("stopping", {"i-1": "terminate terminated"}),
         ("stopped", {"i-1": "terminate terminated"}),
         ("shutting-down", {"i-1": "watch terminated"}),
         ("terminated", {}),
@@ -193,7 +193,7 @@ def test_nothing_is_detached_from_an_instance_that_ec2_would_not_detach_it_from(
         instances=[instance(state=state, mappings=[("/dev/sdf", "vol-1", True)])],
         volumes=[volume(on=["i-1"], tags=tags(status="complete"))],
     )
-    assert not any(step.startswith("detach") for step in found.values())
+    assert not any(step.startswith(("detach", "terminate")) for step in found.values())
 
 
 @pytest.mark.parametrize("holder", [instance("i-2", tags=tags("r2", expires=FUTURE)), None])
@@ -205,7 +205,7 @@ def test_a_volume_that_a_foreign_instance_has_is_kept_and_named(holder):
 
 def test_a_volume_whose_instance_was_given_more_time_is_left_alone():
     decided = decide("", instances=[instance(tags=tags(expires=FUTURE))], volumes=[volume(on=["i-1"])])
-    assert decided == {"entries": [], "kept": []}
+    assert decided == {"entries": [], "kept": [], "complete": []}
 
 
 def test_without_a_look_at_the_volumes_nothing_is_terminated_or_detached():
@@ -241,19 +241,52 @@ def test_an_instance_without_an_id_stops_everything(name):
         decide(instances=[instance(), instance(name)])
 
 
+def test_only_free_volumes_that_this_run_has_completed_are_its_backup():
+    done = tags(status="complete", expires="")
+    found = [
+        volume("vol-1", tags=done),
+        volume("vol-2", on=["i-1"], tags=done),
+        volume("vol-3"),
+        volume("vol-4", tags=tags("r2", status="complete")),
+        volume("vol-5", status="in-use", tags=done),
+    ]
+    assert decide(volumes=found)["complete"] == ["vol-1"]
+    assert decide(volumes=found, instances=None)["complete"] == ["vol-1"]
+    assert decide("", volumes=found)["complete"] == []
+    assert decide(volumes=None)["complete"] is None
+
+
+def test_what_only_time_can_bring_is_no_work():
+    mappings = [("/dev/xvda", "vol-0", True)]
+    assert not has_work(decide())
+    assert not has_work(
+        decide(instances=[instance(state="shutting-down", mappings=mappings)], volumes=[volume("vol-0", on=["i-1"])])
+    )
+    assert has_work(decide(instances=[instance()]))
+    assert has_work(decide(volumes=[volume(on=["i-2"])]))  # its holder may be ours, and about to be seen
+    assert not has_work(decide("", groups=[group()], users=[instance("i-2", groups=["sg-1"], tags={})]))
+
+
 # -- rounds
 
 
-def failure(msg="no", code="", **more):
-    return {"failed": True, "msg": msg, "error": {"code": code}, **more}
+def failure(error="no", code=""):
+    return {"error": error, "code": code}
 
 
-def take_in(decided, outcomes=None, state=None, looks=({},), now=NOW):
-    """One round; ``outcomes`` maps IDs to results, what is not in it succeeded."""
+def unseen(msg="no", code=""):
+    return {"errors": {"instances": {"msg": msg, "code": code}}}
+
+
+def take_in(decided, failures=None, state=None, look=(), now=NOW, **removal):
+    """One round; ``failures`` maps IDs to outcomes, what is not in it succeeded."""
     acted = [entry for entry in decided["entries"] if entry["step"] in ("detach", "terminate", "delete")]
-    results = [{"item": entry, "failed": False, **(outcomes or {}).get(entry["id"], {})} for entry in acted]
+    outcomes = [
+        {"id": entry["id"], "step": entry["step"], "error": "", "code": "", **(failures or {}).get(entry["id"], {})}
+        for entry in acted
+    ]
     start = {"deadline": NOW.timestamp() + 600}
-    return progress(state or start, decided, list(looks), [{"skipped": True}, {"results": results}], 2, now)
+    return progress(state or start, {**decided, **dict(look)}, removal or {"outcomes": outcomes}, 2, now)
 
 
 def rounds(decided, outcomes, limit=50):
@@ -324,8 +357,14 @@ def test_a_failure_is_tried_again_thrice_with_growing_pauses_and_then_named():
 )
 def test_how_often_is_tried_depends_on_whether_it_can_help(code, number):
     assert rounds(decide(groups=[group()]), {"sg-1": failure(code=code)})[0] == number
-    hidden = failure(f"Unable to terminate instances: An error occurred ({code}) when calling the X operation: no")
-    assert rounds(decide(instances=[instance()]), {"i-1": hidden})[0] == number
+
+
+def test_a_removal_that_breaks_down_counts_as_a_failure_of_all_that_it_was_to_do():
+    state: Any = None
+    for again in (True, True, False):
+        state = take_in(decide(volumes=[volume()]), state=state, failed=True, msg="no space left")
+        assert (state["again"], ids(state["left"]), state["removed"]) == (again, ["vol-1"], [])
+    assert state["lines"]["left"] == ["volume vol-1 of run r1: no space left"]
 
 
 def test_what_failed_because_somebody_else_was_faster_is_done():
@@ -341,7 +380,7 @@ def test_an_instance_whose_complete_volume_cannot_be_detached_is_left_with_all_t
         volumes=[volume(on=["i-1"], tags=tags(status="complete")), volume("vol-0", on=["i-1"])],
         groups=[group()],
     )
-    number, state = rounds(decided, {"vol-1": failure("busy"), "i-1": {"skipped": True}})
+    number, state = rounds(decided, {"vol-1": failure("busy"), "i-1": failure("not terminated")})
     assert number == 3
     assert ids(state["left"]) == ["i-1", "vol-1", "vol-0", "sg-1"]
     assert state["removed"] == []
@@ -372,20 +411,26 @@ def test_a_group_that_is_kept_for_somebody_else_is_no_reason_to_go_on_or_to_fail
 def test_a_failed_look_is_repeated_and_what_was_known_stays_left():
     state = take_in(decide(instances=[instance()]))
     for again in (True, True, False):
-        state = take_in(decide(instances=None), state=state, looks=[failure("no reply"), {}])
+        state = take_in(decide(instances=None), state=state, look=unseen("no reply"))
         assert state["again"] is again
     assert (state["trouble"], ids(state["left"]), state["removed"]) == ("no reply", ["i-1"], [])
-    assert not take_in(decide(instances=None), looks=[failure(code="AuthFailure")])["again"]
+    assert not take_in(decide(instances=None), look=unseen(code="AuthFailure"))["again"]
+
+
+def test_a_look_that_breaks_down_shows_nothing_and_proves_nothing():
+    state = take_in(decide(instances=[instance()], volumes=[volume("vol-9", tags=tags(status="complete"))]))
+    state = progress(state, {"failed": True, "msg": "no space left"}, {"skipped": True}, 2, NOW)
+    assert (state["trouble"], ids(state["left"]), state["complete"]) == ("no space left", ["i-1"], ["vol-9"])
 
 
 def test_a_look_that_works_again_forgets_the_failed_ones():
-    state = take_in(decide(instances=None), looks=[failure()])
+    state = take_in(decide(instances=None), look=unseen())
     state = take_in(decide(), state=state)
     assert (state["again"], state["trouble"], state["blind"]) == (False, "", 0)
 
 
 def test_a_dry_run_lists_what_would_go():
     found = decide(instances=[instance(), instance("i-2", "shutting-down")], volumes=[volume()], groups=[group()])
-    state = progress({"deadline": NOW.timestamp()}, found, [{}], [], 2, NOW)
+    state = progress({"deadline": NOW.timestamp()}, found, {"skipped": True}, 2, NOW)
     assert ids(state["would"]) == ["i-1", "vol-1", "sg-1"]
     assert state["lines"]["would"][0] == "instance i-1 of run r1: would be terminated"

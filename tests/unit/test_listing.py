@@ -9,8 +9,9 @@ import pytest
 
 from ec2_backup import cli
 from ec2_backup.commands import listing
-from ec2_backup.commands.listing import age, binary, cells, shorten, table
+from ec2_backup.commands.listing import age, cells, shorten, table
 from ec2_backup.playbook import Outcome
+from ec2_backup.progress import binary
 
 
 def entry(**changes: Any) -> dict[str, Any]:

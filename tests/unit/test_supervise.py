@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from ec2_backup import playbook, processes, supervise
-from ec2_backup.playbook import Outcome
+from ec2_backup.playbook import Observer, Outcome
 from ec2_backup.signals import WATCHED, caught
 
 
@@ -82,7 +82,7 @@ class FakePlaybooks:
         class Fake:
             outcome = Outcome()
 
-            def run(self, on_task):
+            def run(self, observer):
                 fakes.ran.append((name, dict(variables)))
                 end = fakes.ends[name]
                 if isinstance(end, Exception):
@@ -102,7 +102,7 @@ def supervised(monkeypatch, **ends):
     """Supervise a run whose playbooks end like this; return how it ended, and the playbooks that ran."""
     fakes = FakePlaybooks(**ends)
     monkeypatch.setattr(supervise, "Playbook", fakes)
-    return supervise.supervise("backup", {"ec2_backup_source": "/srv"}, "RUN", lambda task: None), fakes.ran
+    return supervise.supervise("backup", {"ec2_backup_source": "/srv"}, "RUN", Observer()), fakes.ran
 
 
 SETTLED = {"ec2_backup_settled": {"RUN": True}}
@@ -145,6 +145,22 @@ def test_a_cleanup_that_breaks_down_leaves_all_that_is_known_to_have_been_made(m
     assert run.left == left
 
 
+def test_a_cleanup_that_was_broken_off_is_begun_again(monkeypatch):
+    broken_off = Outcome(rc=254)
+    ends = {"backup": Outcome(rc=-9, launching=True, made={"i-1": None}), "cleanup": broken_off}
+    fakes = FakePlaybooks(**ends)
+
+    class Cleanups(FakePlaybooks):
+        def __call__(self, name, *arguments):
+            fakes.ends["cleanup"] = CLEAN if [ran for ran, _ in fakes.ran].count("cleanup") else broken_off
+            return fakes(name, *arguments)
+
+    monkeypatch.setattr(supervise, "Playbook", Cleanups())
+    run = supervise.supervise("backup", {"ec2_backup_source": "/srv"}, "RUN", Observer())
+    assert [name for name, _ in fakes.ran] == ["backup", "cleanup", "cleanup"]
+    assert run.left == []
+
+
 def test_the_ids_of_what_was_made_are_remembered_but_not_a_given_volume():
     outcome = Outcome()
     given = {"ansible_facts": {"__ec2_backup_volume": {"volume_id": "vol-1", "given": True}}}
@@ -162,20 +178,43 @@ def test_the_ids_of_what_was_made_are_remembered_but_not_a_given_volume():
 
 
 @pytest.mark.parametrize(
-    ("known", "cleaned", "volume"),
+    ("known", "complete", "volume"),
     [
-        ({"tagged": True, "detached": True}, [], "vol-1"),
-        ({"tagged": True, "given": True}, [], "vol-1"),
-        ({"tagged": True}, [{"kind": "volume", "id": "vol-1", "action": "detached"}], "vol-1"),
+        ({"tagged": True, "detached": True}, ["vol-1"], "vol-1"),
+        ({"tagged": True, "given": True}, ["vol-1"], "vol-1"),
+        ({"tagged": True}, ["vol-1"], "vol-1"),  # the reply to its detachment was lost
+        ({}, ["vol-1"], "vol-1"),  # the reply to its tagging was lost
         ({"tagged": True}, [], None),  # it died with its instance
-        ({"given": True}, [{"kind": "volume", "id": "vol-1", "action": "detached"}], None),
+        ({"given": True}, [], None),
     ],
 )
-def test_a_backup_that_was_committed_before_ansible_was_killed_is_reported(monkeypatch, known, cleaned, volume):
-    backup = Outcome(rc=-9, launching=True, volume_id="vol-1", source_warnings=["./a: changed"], **known)
-    cleanup = Outcome(rc=0, stats={"ec2_backup_cleanup": {"removed": cleaned, "left": []}})
+@pytest.mark.parametrize("settled", [SETTLED, {}])
+def test_the_account_knows_whether_a_play_that_broke_off_made_a_backup(monkeypatch, settled, known, complete, volume):
+    backup = Outcome(
+        rc=2, launching=True, committing=True, volume_id="vol-1", source_warnings=["./a: changed"], **known
+    )
+    backup.stats = dict(settled)
+    cleanup = Outcome(rc=0, stats={"ec2_backup_cleanup": {"removed": [], "left": [], "complete": complete}})
     run, _ = supervised(monkeypatch, backup=backup, cleanup=cleanup)
     assert run.result == ({"volume_id": volume, "warnings": ["./a: changed"]} if volume else None)
+    assert run.left == []
+
+
+def test_a_commit_that_was_seen_counts_where_the_account_cannot_be_asked(monkeypatch):
+    backup = Outcome(rc=-9, launching=True, committing=True, volume_id="vol-1", tagged=True, detached=True)
+    run, _ = supervised(monkeypatch, backup=backup, cleanup=Outcome(rc=2))
+    assert run.result == {"volume_id": "vol-1", "warnings": []}
+
+
+def test_a_play_that_left_nothing_has_left_nothing_even_if_the_account_is_silent_about_its_backup(monkeypatch):
+    backup = Outcome(rc=2, launching=True, committing=True, volume_id="vol-1", tagged=True, stats=SETTLED)
+    run, _ = supervised(monkeypatch, backup=backup, cleanup=Outcome(rc=2))
+    assert (run.result, run.left) == (None, [])
+
+
+def test_the_account_is_not_asked_for_a_backup_that_cannot_be_there(monkeypatch):
+    _, ran = supervised(monkeypatch, backup=Outcome(rc=2, launching=True, stats=SETTLED), cleanup=CLEAN)
+    assert [name for name, _ in ran] == ["backup"]
 
 
 def test_what_breaks_down_is_told_without_python_in_it():
