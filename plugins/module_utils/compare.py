@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the ec2-backup authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a directory differs from its archive: what ``tar --compare --verbose`` says, and what it cannot see.
+"""How a directory differs from its archive: what ``tar --compare --verbose --block-number`` says, and cannot see.
 
 Runs on the host whose directory is compared: Python 3.8, standard library only.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,12 +21,14 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import prin
 
 MAX_DIFFERENCES = 1000
 
-# compare.c of GNU tar 1.26 to 1.35
-_DIFFERENCE = re.compile(
-    r": (?:(?:Mode|Uid|Gid|Mod time|Size|Contents|Symlink|Device number|File type) differs?"
-    r"|Not linked to .*|Not a regular file|Is the archive.*|Archive contains .* where .* expected)$"
+# tar quotes a colon in the name that a message begins with (\:), but not in the name of a member that it lists. Only
+# --block-number tells the two apart: the name of a member has it in front, a difference has not.
+_MEMBER = re.compile(r"block \d+: (?P<name>.*)")
+_END = re.compile(r"block \d+: \*\* (?:Block of NULs|End of File) \*\*")
+# compare.c and misc.c of GNU tar: without "Warning" if it is another error than that there is no such file.
+_GONE = re.compile(
+    r"(?:tar: )?(?P<name>(?:[^\\:]|\\.)*): (?:Warning: )?Cannot (?P<call>stat|open|readlink|read link): (?P<why>.*)"
 )
-_GONE = re.compile(r"^(?:tar: )?(?P<name>.*): Warning: Cannot (?:stat|open|readlink|read link): (?P<why>.*)$")
 
 
 class Comparison:
@@ -35,29 +38,36 @@ class Comparison:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # tar's stdout and its stderr are heard by a thread each
         self.differences: list[str] = []
         self.count = 0
         self.members = 0
         self._names: set[int] = set()
 
     def _add(self, text: str) -> None:
-        self.count += 1
-        if len(self.differences) < MAX_DIFFERENCES:
-            self.differences.append(text)
+        with self._lock:
+            self.count += 1
+            if len(self.differences) < MAX_DIFFERENCES:
+                self.differences.append(text)
 
     def feed(self, line: str) -> None:
         """Take a line of tar's stdout: a member's name, or a difference of the member named last."""
-        if _DIFFERENCE.search(line):
+        member = _MEMBER.fullmatch(line)
+        if member is None:
             self._add(readable(line))
-        else:
+        elif not _END.fullmatch(line):
             self.members += 1
-            self._names.add(hash(unquote(line).rstrip(b"/")))
+            self._names.add(hash(unquote(member.group("name")).rstrip(b"/")))
 
     def feed_error(self, line: str) -> bool:
         """Take a line of tar's stderr; return whether it told of a difference."""
-        found = _GONE.match(line)
+        found = _GONE.fullmatch(line)
         if found:
-            why = "is not there any more" if "No such file" in found.group("why") else found.group("why")
+            why = found.group("why")
+            if why == "No such file or directory":
+                why = "is not there any more"
+            elif found.group("call").startswith("read") and why == "Invalid argument":
+                why = "is not a symbolic link any more"
             self._add("{}: {}".format(readable(found.group("name")), why))
         return found is not None
 
@@ -77,7 +87,10 @@ def _names_below(top: bytes) -> Iterator[bytes]:
             with os.scandir(os.path.join(top, below)) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     name = below + b"/" + entry.name
-                    mode = entry.stat(follow_symlinks=False).st_mode
+                    try:
+                        mode = entry.stat(follow_symlinks=False).st_mode
+                    except OSError:  # it has gone since
+                        continue
                     if stat.S_ISSOCK(mode):
                         continue
                     yield name

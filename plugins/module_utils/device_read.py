@@ -18,10 +18,11 @@ _PEEK = r"""
 block_before() { dd if="$device" bs=65536 skip=$(($1 / 65536 - 1)) count=1 2>/dev/null; }
 has_magic() { [ "$(block_before "$1" | dd bs=20 count=1 2>/dev/null | tr -d '\000')" = 'EC2-BACKUP MANIFEST ' ]; }
 
-# A header line with nothing but its magic damaged: then an older manifest, at a former end, does not count.
+# A header line with nothing but its magic damaged: then an older manifest, at a former end, does not count. What the
+# magic has become may hold NUL bytes and line ends.
 has_rest() {
-  block_before "$1" | dd bs=200 count=1 2>/dev/null | tr -d '\000' | sed -n 1p |
-    grep -q '^.\{20\}[1-9][0-9]* [1-9][0-9]* [0-9a-f]\{64\}$'
+  block_before "$1" | dd bs=200 count=1 2>/dev/null | tr '\000\012' '??' |
+    grep -q '^.\{20\}[1-9][0-9]* [1-9][0-9]* [0-9a-f]\{64\}?'
 }
 
 end=$size

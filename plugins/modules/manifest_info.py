@@ -23,6 +23,16 @@ options:
     description:
       - The command that undoes, on the instance, the filter that the stream went through there.
     type: str
+  identity:
+    description:
+      - The file with the secret key of an archive that was encrypted with age, as C(age -d -i) takes it.
+    type: path
+  sealed:
+    description:
+      - Whether nobody is going to look into the archive. Then it may stay encrypted, and RV(local_inverse) is empty
+        where it is, unless O(identity) is given.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - ec2_backup.ebs.device
 attributes:
@@ -63,13 +73,20 @@ remote_inverse:
   returned: success
 """
 
+import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import ARGUMENTS, remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_read import peek_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import inverse_program, known_inverse
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import printable
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import (
+    encrypts,
+    inverse_program,
+    known_inverse,
+    programs,
+)
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import (
     ManifestError,
     decode,
@@ -99,8 +116,8 @@ def describe(end, block, first):
         if is_writing(manifest):
             source = manifest["source"]
             raise Unreadable(
-                "it holds no complete backup: the one of {host}:{path}, begun at {started}, was not finished".format(
-                    started=manifest["started"], **source
+                "it holds no complete backup: the one of {}:{}, begun at {}, was not finished".format(
+                    printable(source["host"]), printable(source["path"]), manifest["started"]
                 )
             )
         return manifest
@@ -114,24 +131,42 @@ def describe(end, block, first):
     return None
 
 
-def inverse(side, recorded, given):
+def inverse(side, recorded, given, identity=None, sealed=False):
     """Return the command that undoes a filter, or an empty string if there was none. Raises Unreadable."""
     if given or not recorded:
         return given or ""
-    known = known_inverse(recorded["command"])
+    if side == "local":
+        encrypted = encrypts(recorded["command"])
+        if encrypted and sealed and not identity:
+            return ""
+        if encrypted == "age" and not identity:
+            raise Unreadable(
+                "it is encrypted with age: give the file with your identity, the secret key, with --identity "
+                "(ec2_backup_restore_identity)"
+            )
+        if encrypted == "age" and not (os.path.isfile(identity) and os.access(identity, os.R_OK)):
+            raise Unreadable(f"it is encrypted with age, and the identity {identity} cannot be read on this host")
+    known = known_inverse(recorded["command"], identity if side == "local" else None)
     if known:
         return known
-    hint = "; it is said to be undone by: {}".format(recorded["inverse"]) if recorded["inverse"] else ""
+    # Text from a volume must not talk to a terminal.
+    hint = "; it is said to be undone by: {}".format(printable(recorded["inverse"])) if recorded["inverse"] else ""
     raise Unreadable(
         "it went through the {} filter `{}`, and how that is undone has to be given with {}{}".format(
-            side, recorded["command"], OPTIONS[side], hint
+            side, printable(recorded["command"]), OPTIONS[side], hint
         )
     )
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=dict(ARGUMENTS, local_inverse={"type": "str"}, remote_inverse={"type": "str"}),
+        argument_spec=dict(
+            ARGUMENTS,
+            local_inverse={"type": "str"},
+            remote_inverse={"type": "str"},
+            identity={"type": "path"},
+            sealed={"type": "bool", "default": False},
+        ),
         supports_check_mode=True,
     )
     asked = module.params
@@ -145,10 +180,14 @@ def main() -> None:
         )
         manifest = describe(*found)
         filters = manifest["filters"] if manifest else {"local": None, "remote": None}
-        inverses = {side: inverse(side, filters[side], asked[side + "_inverse"]) for side in ("local", "remote")}
-        program = inverse_program(inverses["local"])
-        if program and not shutil.which(program):
-            raise Unreadable(f"{program}, which undoes the filter of its archive, is not installed on this host")
+        inverses = {
+            side: inverse(side, filters[side], asked[side + "_inverse"], asked["identity"], asked["sealed"])
+            for side in ("local", "remote")
+        }
+        given = asked["local_inverse"]
+        for program in filter(None, [inverse_program(given)] if given else programs(inverses["local"])):
+            if not shutil.which(program):
+                raise Unreadable(f"{program}, which undoes the filter of its archive, is not installed on this host")
     except StreamError as error:
         module.fail_json(msg=str(error), stderr_of=error.stderr)
     except Unreadable as error:

@@ -8,30 +8,114 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import remote_command
+
 MIB = 1024 * 1024
+SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices, device nodes and mounts need root")
 
 
 @contextlib.contextmanager
-def loop_device(image: Path, size: int) -> Iterator[Path]:
-    """Yield a loop device on a new sparse file; it is detached by its own name, whatever happens."""
-    with image.open("wb") as file:
-        file.truncate(size)
-    argv = ["losetup", "--find", "--show", str(image)]
+def attached(image: Path, *options: str) -> Iterator[Path]:
+    """Yield a loop device on a file; it is detached by its own name, whatever happens.
+
+    ``--read-only`` among the ``options`` ends with the attachment. `blockdev --setro` does not: it would stay with the
+    number, and hit whoever gets that next on this machine.
+    """
+    argv = ["losetup", "--find", "--show", *options, str(image)]
     device = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     try:
         yield Path(device)
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@contextlib.contextmanager
+def loop_device(image: Path, size: int) -> Iterator[Path]:
+    """Yield a loop device on a new sparse file."""
+    with image.open("wb") as file:
+        file.truncate(size)
+    with attached(image) as device:
+        yield device
+
+
+def need_shell(name: str) -> str:
+    """Return the name of one of SHELLS, or skip the test where that is not installed."""
+    if shutil.which(SHELLS[name][0]) is None:
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+class Host:
+    """An instance's /dev, /sys and /proc, with one real block device in it under a name of the tests' choice."""
+
+    def __init__(self, top: Path, loop: Path, size: int) -> None:
+        self.top, self.loop, self.size = top, loop, size
+        self.number = os.stat(loop).st_rdev
+        self.numbers = f"{os.major(self.number)}:{os.minor(self.number)}"
+        self.block = top / "sys/dev/block" / self.numbers
+        for name in ("dev/disk/by-id", "sys/block", "sys/fs/btrfs", "proc/self"):
+            (top / name).mkdir(parents=True)
+        self.write(self.block / "size", size // 512)
+        self.write(self.block / "ro", 0)
+        (self.block / "holders").mkdir()
+        self.write(top / "proc/self/mountinfo", "22 27 0:21 / /proc rw,relatime shared:1 - proc proc rw")
+        self.write(top / "proc/swaps", "Filename Type Size Used Priority")
+
+    def write(self, path: Path, content: object) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+
+    def node(self, name: str) -> Path:
+        """Make the device appear as ``name``."""
+        path = self.top / "dev" / name
+        os.mknod(path, 0o60600, self.number)
+        return path
+
+    def link(self, name: str, target: str) -> None:
+        (self.top / "dev/disk/by-id" / name).symlink_to(f"../../{target}")
+
+    def nvme(self, name: str, serial: str) -> None:
+        self.write(self.top / f"sys/block/{name}/device/serial", serial.ljust(20))
+        self.write(self.top / f"sys/block/{name}/device/model", "Amazon Elastic Block Store".ljust(40))
+
+    def execute(
+        self,
+        script: str,
+        names: Sequence[str] = (),
+        shell: str = "dash",
+        changes: dict[str, str] | None = None,
+        data: bytes = b"",
+        before: Sequence[str] = (),
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a composed script as the login's shell would, with this /dev, /sys and /proc.
+
+        ``changes``: old → new; ``before``: words that stand before the shell.
+        """
+        changed = {f"{name}=/{name}": f"{name}={self.top}/{name}" for name in ("dev", "sys", "proc")} | (changes or {})
+        for old, new in changed.items():
+            assert old in script
+            script = script.replace(old, new)
+        paths = [str(self.top / "dev" / name) for name in names]
+        command = remote_command(script, paths).replace("sh -c", " ".join(SHELLS[shell]) + " -c")
+        argv = [*before, *SHELLS[shell], "-c", command]
+        return subprocess.run(argv, check=False, input=data, capture_output=True, timeout=60)
+
+    def content(self, count: int) -> bytes:
+        with self.loop.open("rb") as file:
+            return file.read(count)
 
 
 def write_program(path: Path, text: str) -> Path:
@@ -126,3 +210,39 @@ def snapshot(top: Path) -> dict[bytes, Any]:
         first = links.setdefault((status.st_dev, status.st_ino), name)
         told[name] = (oct(status.st_mode), status.st_uid, status.st_gid, mtime, first, content, xattrs)
     return told
+
+
+# ---- processes ------------------------------------------------------------------------------------------------------
+
+
+def children() -> list[str]:
+    """Return the process ids of what this thread has started, and not yet waited for."""
+    return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+
+
+def descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    pending = [pid]
+    while pending:
+        try:
+            for task in Path(f"/proc/{pending.pop()}/task").iterdir():
+                below = {int(word) for word in (task / "children").read_text().split()}
+                pending += below
+                found |= below
+        except OSError:
+            continue
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -9,13 +9,13 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import device as far_side
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import write_script
+from tests.unit import devices
 from tests.unit.devices import MIB, loop_device, needs_root
 
 pytestmark = needs_root
@@ -23,41 +23,10 @@ pytestmark = needs_root
 SIZE = 8 * MIB
 VOLUME = "vol-0123456789abcdef0"
 LINK = "nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0"
-SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 
 
-class Host:
-    """An instance's /dev, /sys and /proc, with one real block device in it under a name of the tests' choice."""
-
-    def __init__(self, top: Path, loop: Path) -> None:
-        self.top, self.loop = top, loop
-        self.number = os.stat(loop).st_rdev
-        self.numbers = f"{os.major(self.number)}:{os.minor(self.number)}"
-        self.block = top / "sys/dev/block" / self.numbers
-        for name in ("dev/disk/by-id", "sys/block", "sys/fs/btrfs", "proc/self"):
-            (top / name).mkdir(parents=True)
-        self.write(self.block / "size", SIZE // 512)
-        self.write(self.block / "ro", 0)
-        (self.block / "holders").mkdir()
-        self.write(top / "proc/self/mountinfo", "22 27 0:21 / /proc rw,relatime shared:1 - proc proc rw")
-        self.write(top / "proc/swaps", "Filename Type Size Used Priority")
-
-    def write(self, path: Path, content: object) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content}\n")
-
-    def node(self, name: str) -> Path:
-        """Make the device appear as ``name``."""
-        path = self.top / "dev" / name
-        os.mknod(path, 0o60600, self.number)
-        return path
-
-    def link(self, name: str, target: str) -> None:
-        (self.top / "dev/disk/by-id" / name).symlink_to(f"../../{target}")
-
-    def nvme(self, name: str, serial: str) -> None:
-        self.write(self.top / f"sys/block/{name}/device/serial", serial.ljust(20))
-        self.write(self.top / f"sys/block/{name}/device/model", "Amazon Elastic Block Store".ljust(40))
+class Host(devices.Host):
+    """A host on which the writing script runs."""
 
     def run(
         self, data: bytes = b"", shell: str = "dash", changes: dict[str, str] | None = None, **asked: Any
@@ -65,36 +34,24 @@ class Host:
         """Run the script; return what it told, and its whole stdout and stderr."""
         defaults: dict[str, Any] = {"names": [], "timeout": 0, "volume_size": SIZE, "manifest": "writing"}
         asked = defaults | asked
-        names = [str(self.top / "dev" / name) for name in asked.pop("names")]
-        script = write_script(VOLUME, **asked)
-        changed = {f"{name}=/{name}": f"{name}={self.top}/{name}" for name in ("dev", "sys", "proc")} | (changes or {})
-        for old, new in changed.items():
-            assert old in script
-            script = script.replace(old, new)
-        command = far_side.remote_command(script, names).replace("sh -c", " ".join(SHELLS[shell]) + " -c")
-        done = subprocess.run([*SHELLS[shell], "-c", command], check=False, input=data, capture_output=True, timeout=60)
+        names = asked.pop("names")
+        done = self.execute(write_script(VOLUME, **asked), names, shell, changes, data)
         far = far_side.Far()
         for line in done.stdout.decode().splitlines():
             far.feed(line)
         assert (done.returncode == 0) == (far.stored_bytes is not None), done
         return far
 
-    def content(self, count: int) -> bytes:
-        with self.loop.open("rb") as file:
-            return file.read(count)
-
 
 @pytest.fixture
 def host(tmp_path):
     with loop_device(tmp_path / "image", SIZE) as loop:
-        yield Host(tmp_path / "root", loop)
+        yield Host(tmp_path / "root", loop, SIZE)
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(params=devices.SHELLS)
 def shell(request):
-    if shutil.which(SHELLS[request.param][0]) is None:
-        pytest.skip(f"{request.param} is not installed")
-    return request.param
+    return devices.need_shell(request.param)
 
 
 def message(far: far_side.Far) -> str:
