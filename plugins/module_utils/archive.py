@@ -18,7 +18,7 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterable, Iterator, Mapping
+    from typing import IO, Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import GLOBAL_HEADER_OPTION
 
@@ -60,12 +60,15 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def tar_arguments(directory: str, output: str, measuring: bool = False) -> list[str]:
+def tar_arguments(directory: str, output: str, measuring: bool = False, selection: Sequence[str] = ()) -> list[str]:
     """Return tar's whole argv for an archive of ``directory`` written to ``output``.
+
+    ``selection``: arguments that leave something out (``selection.arguments``).
 
     ``measuring`` goes with ``--file=/dev/null``, for which tar skips file data, except (seen, 1.34) that of
     sparse files, which it reads in 512-byte pieces. So measuring leaves ``--sparse`` out, and what the holes save is
-    taken off afterwards; and it counts in single blocks, because the padding has to come last.
+    taken off afterwards, for the files that tar names on its stdout; and it counts in single blocks, because the
+    padding has to come last.
     """
     return [
         "tar",
@@ -84,7 +87,8 @@ def tar_arguments(directory: str, output: str, measuring: bool = False) -> list[
         # What cannot be read becomes a warning, so that exit status 2 keeps to what really ended the archive.
         "--ignore-failed-read",
         f"--blocking-factor={1 if measuring else RECORD_BYTES // TAR_BLOCK}",
-        *(["--totals"] if measuring else []),
+        *(["--totals", "--verbose", "--quoting-style=escape"] if measuring else []),
+        *selection,
         ".",
     ]
 
@@ -217,50 +221,56 @@ def data_regions(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, offset - start
 
 
-def holes_saved(directory: bytes) -> int:
-    """Return by how many bytes the holes of sparse files below ``directory`` shorten the archive.
+_ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
+_LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
-    Never more than they do: what cannot be read saves nothing.
+
+def unquote(name: bytes) -> bytes:
+    """Return the bytes of a name that tar told in its escape style."""
+
+    def restore(found: re.Match[bytes]) -> bytes:
+        text = found.group(1)
+        return bytes([int(text, 8) & 255]) if len(text) == 3 else _LETTERS.get(text, text)
+
+    return _ESCAPE.sub(restore, name) if b"\\" in name else name
+
+
+def holes_saved(directory: str, names: Iterable[bytes]) -> int:
+    """Return by how many bytes the holes of sparse files shorten the archive of ``directory``.
+
+    ``names``: what tar named of it, a line each: so what is left out saves nothing. Never more than they do: what
+    cannot be read saves nothing either.
     """
     saved = 0
     links: set[tuple[int, int]] = set()
-    for path, status in _regular_files(directory):
-        if status.st_blocks * 512 >= status.st_size:
-            continue
-        if status.st_nlink > 1:  # archived once
-            if (status.st_dev, status.st_ino) in links:
+    top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for line in names:
+            if line.endswith(b"/\n"):
                 continue
-            links.add((status.st_dev, status.st_ino))
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            continue
-        try:
-            saved += sparse_saving(
-                status.st_size, data_regions(descriptor, status.st_size), len(path) - len(directory) + 1
-            )
-        except OSError:
-            pass
-        finally:
-            os.close(descriptor)
+            name = unquote(line[:-1])
+            try:
+                status = os.stat(name, dir_fd=top, follow_symlinks=False)
+                if status.st_blocks * 512 >= status.st_size or not stat.S_ISREG(status.st_mode):
+                    continue
+                if status.st_nlink > 1:  # archived once
+                    if (status.st_dev, status.st_ino) in links:
+                        continue
+                    links.add((status.st_dev, status.st_ino))
+                saved += _file_saving(name, top, status.st_size)
+            except OSError:
+                continue
+    finally:
+        os.close(top)
     return saved
 
 
-def _regular_files(directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    pending = [directory]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    try:
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(entry.path)
-                        elif entry.is_file(follow_symlinks=False):
-                            yield entry.path, entry.stat(follow_symlinks=False)
-                    except OSError:
-                        continue
-        except OSError:
-            continue
+def _file_saving(name: bytes, top: int, size: int) -> int:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=top)
+    try:
+        return sparse_saving(size, data_regions(descriptor, size), len(name))
+    finally:
+        os.close(descriptor)
 
 
 # ---- the edge: a real directory, a real tar -------------------------------------------------------------------------
@@ -314,32 +324,40 @@ def tar_version() -> str:
     return "{}.{}".format(*version)
 
 
-def measure(directory: str) -> tuple[int, TarLog]:
+def measure(directory: str, selection: Sequence[str] = ()) -> tuple[int, TarLog]:
     """Return the length in bytes of the archive of ``directory``, without reading file data, and what tar said.
 
     It is exact for a directory that stays as it is, save that for files with holes it can be some hundred bytes each
     too high (never too low), and that files which cannot be read are counted. Raises SourceError.
+    ``selection``: as for ``tar_arguments``.
     """
     log = TarLog()
     tar = subprocess.Popen(
-        tar_arguments(directory, "/dev/null", measuring=True),
+        tar_arguments(directory, "/dev/null", measuring=True, selection=selection),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=clean_environment(os.environ),
     )
     with tar:
-        saved: list[int] = []
-        # Beside tar, which is waiting for the same metadata.
-        walk = threading.Thread(target=lambda: saved.append(holes_saved(os.fsencode(directory))), daemon=True)
-        walk.start()
+        assert tar.stdout is not None
         assert tar.stderr is not None
-        for line in tar.stderr:
-            log.feed(line.decode("utf-8", "replace").rstrip("\n"))
-        walk.join()
+
+        def hear(stderr: IO[bytes]) -> None:
+            for line in stderr:
+                log.feed(line.decode("utf-8", "replace").rstrip("\n"))
+
+        hearing = threading.Thread(target=hear, args=(tar.stderr,), daemon=True)
+        hearing.start()
+        try:
+            saved = holes_saved(directory, tar.stdout)
+        except OSError as error:
+            tar.kill()
+            raise SourceError(f"{directory}: {error.strerror}") from None
+        hearing.join()
     reason = tar_failure(tar.returncode, log)
     if reason is None and log.total is None:
         reason = "tar did not tell its total"
     if reason is not None or log.total is None:
         raise SourceError(f"{directory} cannot be archived: {reason}")
-    return round_up(log.total - sum(saved), RECORD_BYTES), log
+    return round_up(log.total - saved, RECORD_BYTES), log

@@ -29,6 +29,7 @@ else:
     from typing import NamedTuple
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import describe_status
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import unquote as unquote_bytes
 
 MAX_LINES = 1000
 BLOCKING_FACTOR = 256  # 128 KiB a read: from a pipe nearly twice as fast as tar's own 10 KiB (measured)
@@ -144,18 +145,9 @@ def readable(line: str) -> str:
     return _HIGH_BYTES.sub(show, line)
 
 
-_ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
-_LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-
-
 def unquote(name: str) -> bytes:
     """Return the bytes of a name that tar told in its escape style."""
-
-    def restore(found: re.Match[bytes]) -> bytes:
-        text = found.group(1)
-        return bytes([int(text, 8) & 255]) if len(text) == 3 else _LETTERS.get(text, text)
-
-    return _ESCAPE.sub(restore, os.fsencode(name))
+    return unquote_bytes(os.fsencode(name))
 
 
 def printable(name: str) -> str:

@@ -1,7 +1,8 @@
 # Copyright (c) 2026 the ec2-backup authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What undoes a filter. Derived from the command by a table of ours: text found on a volume is never executed.
+"""Filters by name, and what undoes a filter. Derived from the command by a table of ours: text found on a volume is
+never executed.
 
 No I/O. Python 3.8, standard library only.
 """
@@ -82,12 +83,27 @@ _KNOWN = {
 _ZSTD_WINDOW = 27  # the largest base-2 logarithm that zstd decompresses unasked (128 MiB)
 
 
-def known_inverse(command: str) -> str | None:
+def known_inverse(command: str, identity: str | None = None) -> str | None:
     """Return the command that undoes a filter, from stdin to stdout, or None if we cannot be sure of one.
 
     It is known for a simple command (one program, no shell syntax, no assignments) that is a compressor with options
     that compress stdin to stdout; not if it decompresses, tests, lists, names files, or has an option we do not know.
+    Known is, too, an encryption as ``compose`` has it, alone or behind such a compressor. That of age takes
+    ``identity``, the file with the secret key; without one it has none.
     """
+    inverses = []
+    for stage in stages(command):
+        if not _encryption(stage):
+            inverses.append(_compressors_inverse(stage))
+        elif _encryption(stage) == "age":
+            inverses.append(f"age -d -i {shlex.quote(identity)}" if identity else None)
+        else:
+            inverses.append(" ".join(_GPG_DECRYPTS))
+    known = [inverse for inverse in reversed(inverses) if inverse is not None]
+    return " | ".join(known) if len(known) == len(inverses) else None
+
+
+def _compressors_inverse(command: str) -> str | None:
     words = _simple(command)
     if not words:
         return None
@@ -131,3 +147,125 @@ def inverse_program(command: str) -> str:
         if not _ASSIGNMENT.match(word):
             return word if _WORD.match(word) else ""
     return ""
+
+
+# ---- filters by name ------------------------------------------------------------------------------------------------
+
+
+class FilterError(ValueError):
+    """A filter was asked for that there is not; the text is one line: what happened and what to do."""
+
+
+# name: (the command, with a place for the level, the highest level). All write to stdout what they read from stdin.
+_COMPRESSORS = {
+    "zstd": ("zstd -q -T0{} -c", 22),
+    "gzip": ("gzip -n{} -c", 9),
+    "xz": ("xz -q -T0{} -c", 9),
+    "lz4": ("lz4 -q{} -c", 12),
+    "bzip2": ("bzip2 -q{} -c", 9),
+}
+_ZSTD_ORDINARY = 19  # the highest level without --ultra
+
+# The user's gpg.conf may hold anything. A key that was not named must not come from the network, nor be trusted by it.
+_GPG = ["gpg", "--batch", "--yes", "-q", "--no-armor", "--no-auto-key-locate", "--trust-model", "always"]
+_GPG_ENCRYPTS = [*_GPG, "--compress-algo", "none", "-e", "-r"]
+_GPG_DECRYPTS = ["gpg", "--batch", "-q", "-d"]
+_AGE_ENCRYPTS = ["age", "-r"]
+_ENCRYPTIONS = {"age": _AGE_ENCRYPTS, "gpg": _GPG_ENCRYPTS}
+# age(1): a native recipient or a plugin's is Bech32; or an SSH public key, perhaps with a comment.
+_AGE_RECIPIENT = re.compile(r"age1[a-z0-9]+\Z|ssh-(?:ed25519|rsa) [A-Za-z0-9+/]+=*(?: [^\x00-\x1f\x7f]*)?\Z")
+_GPG_RECIPIENT = re.compile(r"(?!-)[^\x00-\x1f\x7f]{1,1024}\Z")
+
+
+def compressor(name: str) -> str:
+    """Return the command for ``zstd``, ``zstd:19``, ``gzip`` and so on. Raises FilterError."""
+    program, colon, level = name.partition(":")
+    if program not in _COMPRESSORS:
+        raise FilterError(
+            "{} is no compressor that is known: choose one of {}, or give a command with -l "
+            "(ec2_backup_local_filter)".format(name, ", ".join(_COMPRESSORS))
+        )
+    command, highest = _COMPRESSORS[program]
+    lowest = 0 if program == "xz" else 1
+    if not colon:
+        return command.format("")
+    if not re.match(r"[0-9]{1,2}\Z", level) or not lowest <= int(level) <= highest:
+        raise FilterError(f"{name}: the level of {program} is a number from {lowest} to {highest}")
+    ultra = " --ultra" if program == "zstd" and int(level) > _ZSTD_ORDINARY else ""
+    return command.format(f"{ultra} -{int(level)}")
+
+
+def encryption(name: str) -> str:
+    """Return the command for ``age:RECIPIENT`` or ``gpg:RECIPIENT``. Raises FilterError."""
+    program, _colon, recipient = name.partition(":")
+    if program not in _ENCRYPTIONS or not recipient:
+        raise FilterError(f"{name} is no encryption that is known: write age:RECIPIENT or gpg:RECIPIENT")
+    if program == "age" and not _AGE_RECIPIENT.match(recipient):
+        hint = ": that is a secret key, which has to stay secret" if recipient.startswith("AGE-SECRET-KEY-") else ""
+        shown = f" {recipient}" if recipient.isprintable() and not hint else ""
+        raise FilterError(
+            f"the recipient{shown} is not one of age's{hint}; give a public key, which begins with age1, "
+            "ssh-ed25519 or ssh-rsa"
+        )
+    if program == "gpg" and not _GPG_RECIPIENT.match(recipient):
+        raise FilterError("the recipient is not one of gpg's: give a key's fingerprint, or its user's address")
+    return " ".join([*_ENCRYPTIONS[program], shlex.quote(recipient)])
+
+
+def compose(compress: str = "", encrypt: str = "") -> str:
+    """Return the command that compresses, and then encrypts; empty if neither is asked for. Raises FilterError."""
+    named = [compressor(compress)] if compress else []
+    return " | ".join(named + ([encryption(encrypt)] if encrypt else []))
+
+
+def _encryption(command: str) -> str:
+    """Return the program of a command that ``encryption`` may have made; empty for any other."""
+    for program, words in _ENCRYPTIONS.items():
+        prefix = " ".join(words) + " "
+        if not command.startswith(prefix) or len(command) > _COMMAND_LENGTH:
+            continue
+        try:
+            recipient = shlex.split(command[len(prefix) :])
+        except ValueError:
+            return ""
+        # Quoted as we do it, so that no shell could see anything else in it.
+        if len(recipient) == 1 and command == prefix + shlex.quote(recipient[0]) and recipient[0][:1] not in ("", "-"):
+            return program
+    return ""
+
+
+def stages(command: str) -> list[str]:
+    """Return the commands of a pipeline as ``compose`` makes it, so that each has a status of its own (sh tells but the
+    last one's); any other command stays whole.
+    """
+    first, pipe, last = command.partition(" | ")
+    ours = pipe and first == first.strip() and _compressors_inverse(first) and _encryption(last)
+    return [first, last] if ours else [command]
+
+
+def inverse_stages(command: str) -> list[str]:
+    """The same for an inverse as ``known_inverse`` has it: of ``age -d -i FILE | zstd -dc`` both commands."""
+    first, pipe, last = command.rpartition(" | ")
+    decrypts = first == " ".join(_GPG_DECRYPTS) or (first.startswith("age -d -i ") and len(_words(first)) == 4)
+    return [first, last] if pipe and decrypts and first == " ".join(map(shlex.quote, _words(first))) else [command]
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
+
+
+def encrypts(command: str) -> str:
+    """Return the program that a filter encrypts with, if it is one that ``compose`` has: ``age``, ``gpg`` or nothing.
+
+    What ``age`` encrypted takes a file with an identity to decrypt; ``gpg`` has its keys.
+    """
+    return _encryption(stages(command)[-1])
+
+
+def programs(command: str) -> list[str]:
+    """Return the programs of an inverse as ``known_inverse`` has it."""
+    words = shlex.split(command)
+    return [word for before, word in zip(["|", *words], words) if before == "|"]

@@ -89,13 +89,15 @@ def complete(
     remote_filter: str | None = None,
     local_inverse: str | None = None,
     remote_inverse: str | None = None,
+    selection: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the document of a finished backup.
 
     ``stream_*`` is what went over SSH, ``stored_bytes`` what is on the volume from byte 0 (they differ only by a remote
     filter). An inverse that is not given is the one we know of the filter, or null. An empty filter is none.
+    ``selection``: what was left out (``selection.record``).
     """
-    return {
+    document = {
         "state": "complete",
         "run_id": run_id,
         "source": {"host": host, "path": path},
@@ -108,10 +110,11 @@ def complete(
         "volume": {"bytes": volume_bytes},
         "tool": {"name": TOOL, "version": version},
     }
+    return {**document, "selection": dict(selection)} if selection else document
 
 
 def _filter(command: str | None, inverse: str | None) -> dict[str, Any] | None:
-    return {"command": command, "inverse": inverse or known_inverse(command)} if command else None
+    return {"command": command, "inverse": inverse or known_inverse(command, "IDENTITY")} if command else None
 
 
 def is_writing(document: Mapping[str, Any]) -> bool:

@@ -136,9 +136,9 @@ def is_final(kind: str) -> bool:
 
 
 def last_words(stderr: str) -> str:
-    """Return the line of ssh's stderr that says most: the last one that is not decoration, in printable form."""
+    """Return the line of a program's stderr that says most: the last one that is not decoration, in printable form."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip().strip("@ ")]
-    telling = [line for line in lines if not line.startswith("Warning: Permanently added")]
+    telling = [line for line in lines if not line.startswith(("Warning: Permanently added", "age: report "))]
     text = (telling or lines or [""])[-1]
     return "".join(character if character.isprintable() else "?" for character in text)[:300]
 

@@ -44,6 +44,11 @@ options:
     description:
       - The command that undoes O(remote_filter). For those that are known it need not be given.
     type: str
+  selection:
+    description:
+      - What was left out, as M(ec2_backup.ebs.source_info) returned it.
+    type: dict
+    default: {}
 extends_documentation_fragment:
   - ec2_backup.ebs.device
 attributes:
@@ -85,6 +90,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import complete, encode
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import StreamError
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.receive import Session
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.selection import record
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import expand_arguments
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERSION
 
@@ -108,6 +114,7 @@ def document(asked):
         remote_filter=asked["remote_filter"],
         local_inverse=asked["local_inverse"],
         remote_inverse=asked["remote_inverse"],
+        selection=record(asked["selection"]),
     )
 
 
@@ -122,6 +129,7 @@ def main() -> None:
             remote_filter={"type": "str"},
             local_inverse={"type": "str"},
             remote_inverse={"type": "str"},
+            selection={"type": "dict", "default": {}},
         )
     )
     asked = module.params

@@ -17,6 +17,41 @@ options:
       - The directory. A leading C(~) is expanded. A symbolic link to a directory stands for what it leads to.
     type: str
     required: true
+  exclude:
+    description:
+      - Patterns of what is left out, as C(docs/filters.md) describes them.
+    type: list
+    elements: str
+    default: []
+  exclude_from:
+    description:
+      - Files with such patterns, one a line. Empty lines, and those that begin with C(#), are no patterns.
+    type: list
+    elements: path
+    default: []
+  exclude_caches:
+    description:
+      - Whether to leave out the contents of directories with a valid C(CACHEDIR.TAG), but for that.
+    type: bool
+    default: false
+  one_file_system:
+    description:
+      - Whether to leave out the contents of other filesystems that are mounted below the directory.
+    type: bool
+    default: false
+  local_filter:
+    description:
+      - The shell command that the archive is to go through. Its program has to be there.
+    type: str
+  compress:
+    description:
+      - V(zstd), V(gzip), V(xz), V(lz4) or V(bzip2), perhaps with a level, as in V(zstd:19), in place of
+        O(local_filter).
+    type: str
+  encrypt:
+    description:
+      - V(age:RECIPIENT) or V(gpg:RECIPIENT), in place of O(local_filter). What is compressed is encrypted afterwards.
+    type: str
 attributes:
   check_mode:
     description: Can run in C(check_mode) and return changed status prediction without modifying target.
@@ -35,6 +70,15 @@ EXAMPLES = r"""
 - name: Measure /srv/data
   ec2_backup.ebs.source_info:
     path: /srv/data
+  register: source
+
+- name: Measure / without what need not be kept, to be encrypted
+  ec2_backup.ebs.source_info:
+    path: /
+    exclude: [/var/cache, "*.o"]
+    one_file_system: true
+    compress: zstd
+    encrypt: age:age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
   register: source
 """
 
@@ -57,6 +101,33 @@ archive_bytes:
   type: int
   returned: success
   sample: 1048576
+stream_bytes:
+  description:
+    - The length in bytes that is planned for. RV(archive_bytes) without a filter; with one, of which nothing can be
+      known beforehand, 1 % more, since what is compressed already gets a little longer.
+  type: int
+  returned: success
+  sample: 1059062
+stream_bytes_least:
+  description: The bytes that the stream has at least; 0 where it goes through anything but an encryption.
+  type: int
+  returned: success
+  sample: 1048576
+local_filter:
+  description: The shell command that the archive is to go through; empty if there is none.
+  type: str
+  returned: success
+  sample: zstd -q -T0 -c
+selection:
+  description: What is left out. For M(ec2_backup.ebs.stream_send) and M(ec2_backup.ebs.manifest_write).
+  type: dict
+  returned: success
+notices:
+  description: What somebody who did not ask for it should be told of the selection, each in one line.
+  type: list
+  elements: str
+  returned: success
+  sample: ["left out, since it holds no files or does not outlast a boot: what is in /dev, /proc, /run and /sys"]
 source_warnings_count:
   description: How many files and directories could not be read while measuring.
   type: int
@@ -75,34 +146,152 @@ tar_version:
   sample: "1.34"
 """
 
+import os
 import socket
+import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import (
     SourceError,
     check_directory,
+    describe_status,
     measure,
     tar_version,
 )
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import parse_mounts
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import (
+    FilterError,
+    compose,
+    inverse_program,
+    stages,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import with_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.selection import (
+    arguments,
+    leave_out,
+    read_patterns,
+    select,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import last_words
+
+TRIAL_SECONDS = 60
+
+
+def check_filter(asked):
+    """Return the local filter, tried on nothing if it is one of ours. Raises SourceError, FilterError."""
+    named = compose(asked["compress"] or "", asked["encrypt"] or "")
+    given = asked["local_filter"] or ""
+    if named and given:
+        raise FilterError(
+            "a local filter (-l, ec2_backup_local_filter) cannot be combined with --compress or --encrypt "
+            "(ec2_backup_compress, ec2_backup_encrypt): put the whole pipeline into the filter"
+        )
+    for command in stages(named or given) if named or given else []:
+        program = inverse_program(command)
+        if program and not _is_command(program):
+            hint = f"install the package {program}" if named else "install it, or correct the filter"
+            raise SourceError(f"{program}, which the archive is to go through, is not installed on this host: {hint}")
+        if named:
+            _try(command)
+    return named or given
+
+
+def _is_command(program):
+    """Tell whether a shell knows it: as a program, or as a word of its own."""
+    argv = ["sh", "-c", 'command -v "$1" >/dev/null', "sh", program]
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def _try(command):
+    """Let a filter make something of nothing: a recipient that is not known is better told now than in mid-stream."""
+    try:
+        done = subprocess.run(
+            ["sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=TRIAL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"the filter `{command}` did nothing for {TRIAL_SECONDS} s when it was tried") from None
+    if done.returncode != 0:
+        reason = describe_status(f"the filter `{command}`", done.returncode)
+        raise SourceError(with_words(reason, last_words(done.stderr.decode("utf-8", "replace"))))
+
+
+def own_directories():
+    """The directory of the wrapper's run, if it is that which runs us (ec2_backup/private.py): it changes meanwhile."""
+    above = os.path.dirname(os.environ.get("TMPDIR", ""))
+    name = os.path.basename(above)
+    return [above] if name.startswith("ec2-backup-") and os.path.isfile(os.path.join(above, "lock")) else []
+
+
+def choose(path, asked):
+    """Return the selection, and what is to be told of it. Raises SourceError."""
+    patterns = list(asked["exclude"])
+    for file in asked["exclude_from"]:
+        patterns += read_patterns(file)
+    with open("/proc/self/mountinfo", "rb") as file:
+        mounts = parse_mounts(file.read())
+    selection, idle = select(path, patterns, asked["exclude_caches"], asked["one_file_system"], mounts)
+    notices = []
+    if idle:
+        named = ", ".join(idle[:3]) + (f" and {len(idle) - 3} more" if idle[3:] else "")
+        notices.append(f"outside of {path}, and so leaving nothing out (./ stands for {path}): {named}")
+    if selection["left_out"]:
+        notices.append(
+            "left out, since it holds no files or does not outlast a boot: what is in "
+            + " and ".join(filter(None, [", ".join(selection["left_out"][:-1]), selection["left_out"][-1]]))
+        )
+    return leave_out(selection, path, own_directories()), notices
+
+
+def planned(length, command, asked):
+    """Return the bytes to plan for, and the bytes that are certain, of an archive's length behind a filter."""
+    if not command:
+        return length, length
+    return length + length // 100, length if not asked["compress"] and asked["encrypt"] else 0
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"path": {"type": "str", "required": True}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "str", "required": True},
+            "exclude": {"type": "list", "elements": "str", "default": []},
+            "exclude_from": {"type": "list", "elements": "path", "default": []},
+            "exclude_caches": {"type": "bool", "default": False},
+            "one_file_system": {"type": "bool", "default": False},
+            "local_filter": {"type": "str"},
+            "compress": {"type": "str"},
+            "encrypt": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    asked = module.params
     try:
-        path = check_directory(module.params["path"])
+        path = check_directory(asked["path"])
         version = tar_version()
-        length, log = measure(path)
-    except SourceError as error:
+        command = check_filter(asked)
+        selection, notices = choose(path, asked)
+        length, log = measure(path, arguments(selection))
+    except (SourceError, FilterError) as error:
         module.fail_json(msg=str(error))
     warnings, count = log.findings()
     for notice in log.notices:
         module.warn("tar: " + notice)
+    planned_for, least = planned(length, command, asked)
     module.exit_json(
         changed=False,
         path=path,
         host=socket.gethostname(),
         archive_bytes=length,
+        stream_bytes=planned_for,
+        stream_bytes_least=least,
+        local_filter=command,
+        selection=selection,
+        notices=notices,
         source_warnings=warnings,
         source_warnings_count=count,
         tar_version=version,

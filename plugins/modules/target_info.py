@@ -26,6 +26,10 @@ options:
         C(tar) be confined to the directory.
     type: bool
     default: false
+  identity:
+    description:
+      - The file with the secret key of an archive that was encrypted with age. It has to be there, and C(age) too.
+    type: path
   programs:
     description:
       - Names of the programs that undo the backup's local filter.
@@ -93,11 +97,21 @@ def check_programs(programs: list[str]) -> None:
             )
 
 
+def check_identity(identity: str) -> None:
+    """Raise TargetError for the file of an age identity that cannot be read."""
+    try:
+        with open(identity, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise TargetError(f"the identity {identity} cannot be read: {error.strerror}") from None
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "str", "required": True},
             "force": {"type": "bool", "default": False},
+            "identity": {"type": "path"},
             "programs": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
@@ -106,7 +120,10 @@ def main() -> None:
     try:
         path = check_target(module.params["path"], force)
         version = tar_version()
-        check_programs(module.params["programs"])
+        identity = module.params["identity"]
+        if identity:
+            check_identity(identity)
+        check_programs(module.params["programs"] + (["age"] if identity else []))
         plan_extraction(path, force)
     except (SourceError, TargetError) as error:
         # tar_version speaks of the host that it is mostly asked about.

@@ -118,7 +118,11 @@ class Lab:
         """End the lab."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(60)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:  # what runs inside hangs: that must not outlive the test
+            self.process.kill()
+            raise
 
 
 @pytest.fixture
