@@ -56,7 +56,7 @@ def interruptible(consequence: str) -> None:
     def interrupt(number: int, _frame: object) -> None:
         for other in SIGNALS:  # the second of them must not interrupt the ending of the children
             signal.signal(other, signal.SIG_IGN)
-        # Python swallows an exception that comes while it runs a finalizer. Then the alarm ends us, and our end the children.
+        # Python swallows an exception that comes in a finalizer. Then the alarm ends us, and our end the children.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(ENDING_SECONDS)
         raise Interrupted(f"interrupted by {signal.Signals(number).name}: {consequence}")
