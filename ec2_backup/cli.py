@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The command line: which command is meant. Each is a file of ``ec2_backup/commands``."""
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ COMMANDS = {"backup": backup, "cleanup": cleanup, "list": listing, "restore": re
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names, ``backup`` if it names none, and return the exit status."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asks how far it is, and must not end it before it can tell
     words = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS[words.pop(0)] if words and words[0] in COMMANDS else backup
     try:

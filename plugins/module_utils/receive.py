@@ -216,10 +216,11 @@ class Tar:
     def end(self) -> tuple[int, str | None]:
         """Wait for the processes' ends; return tar's status, and what was wrong with the filter, or None."""
         status = self.tar.wait()
-        # The first that failed is the cause of what those behind it miss. One whose reader has gone is not to blame.
+        # The first that failed is the cause of what those behind it miss. One whose reader has gone is not to blame:
+        # tar leaves the padding behind the archive's end. gpg ignores the signal, and fails by the error.
         for child, ended in [(child, child.wait()) for child in self.inverses]:
-            if ended not in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE):
-                words = last_words(child.stderr.text())
+            words = last_words(child.stderr.text())
+            if ended not in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE) and "Broken pipe" not in words:
                 return status, with_words(describe_status("the filter that undoes the local one", ended), words)
         return status, None
 

@@ -10,6 +10,8 @@ from tests.integration import hard, images
 from tests.integration.conftest import Lab
 from tests.integration.test_restore import QUICK, error
 
+STRANGER = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"  # the README's of age
+
 
 @pytest.fixture
 def quick(make_lab) -> Lab:
@@ -81,3 +83,20 @@ def test_what_gpg_encrypted_and_what_any_compressor_made_comes_back_by_itself(qu
     restored = quick.backup("restore", both.volume_id, tmp_path / "both")
     assert (restored.rc, restored.stderr) == (0, ""), restored
     assert hard.differences(source, tmp_path / "both") == []
+
+
+def test_a_given_volume_that_the_archive_would_fill_is_refused_for_an_encryption_and_warned_of_for_a_compressor(
+    quick, tmp_path
+):
+    """An encryption makes nothing smaller; what a compressor makes of it nobody knows."""
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data/zeros").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 1 << 30)
+    volume = quick.make_volume()
+    refused = quick.backup("-v", volume, "--encrypt", f"age:{STRANGER}", tmp_path / "data")
+    assert f"Volume {volume} is too small" in error(refused)
+    assert quick.calls("RunInstances") == []
+    done = quick.backup("-v", volume, "--compress", "zstd:1", tmp_path / "data")
+    assert (done.rc, done.stdout) == (0, volume + "\n"), done
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"ec2-backup: warning: volume {volume} may be too small")

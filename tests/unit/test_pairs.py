@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import filters, manifest, stream
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import tar_arguments
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import write_script
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import list_arguments
@@ -24,6 +27,8 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import Filt
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import StreamError
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.receive import Tar
 from ansible_collections.ec2_backup.ebs.plugins.modules import manifest_info, source_info
+from ec2_backup.commands import backup
+from ec2_backup.status import UserError
 from tests.unit.devices import MIB, children, local_ssh, loop_device, needs_root, write_program
 
 DATA = os.urandom(300_000) + bytes(700_000)
@@ -240,6 +245,37 @@ def test_what_undoes_an_encryption_is_asked_of_the_person_and_not_of_the_volume(
             manifest_info.inverse(side, recorded, None, identity)
 
 
+def test_the_wrappers_options_become_role_variables(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--exclude", "*.o", "--exclude", "./x", "--exclude-from", "f", "--exclude-caches", "--one-file-system"]
+    arguments = backup.parser().parse_args([*words, "--compress", "xz:3", "--encrypt", "gpg:me", "dir"])
+    backup.check_filters(arguments)
+    asked = backup.role_variables(arguments, "run")
+    assert {name: value for name, value in asked.items() if name not in ("ec2_backup_source", "ec2_backup_run_id")} == {
+        "ec2_backup_exclude": ["*.o", "./x"],
+        "ec2_backup_exclude_from": [str(tmp_path / "f")],
+        "ec2_backup_exclude_caches": True,
+        "ec2_backup_one_file_system": True,
+        "ec2_backup_compress": "xz:3",
+        "ec2_backup_encrypt": "gpg:me",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--compress", "zstd:99"], "from 1 to 22"),
+        (["--encrypt", "age:me"], "not one of age's"),
+        (["--compress", "zstd", "-l", "cat"], "cannot be combined"),
+        (["--encrypt", "gpg:me", "-l", "cat"], "cannot be combined"),
+    ],
+)
+def test_filters_that_cannot_be_are_wrong_usage(words, message):
+    with pytest.raises(UserError, match=message) as caught:
+        backup.check_filters(backup.parser().parse_args([*words, "dir"]))
+    assert caught.value.status == 2
+
+
 # ---- before anything is launched ------------------------------------------------------------------------------------
 
 
@@ -377,3 +413,20 @@ def test_a_key_that_does_not_fit_is_named_as_the_cause(tmp_path, age, compress):
     assert trouble.endswith("age: error: no identity matched any of the recipients")
     tar.kill()
     assert children() == []
+
+
+def test_a_filter_that_complains_that_tar_left_the_padding_is_not_to_blame(tmp_path):
+    """GNU tar stops at the archive's end; gpg ignores SIGPIPE, and so fails when it writes on."""
+    (tmp_path / "source").mkdir()
+    whole = subprocess.run(tar_arguments(str(tmp_path / "source"), "-"), check=True, stdout=subprocess.PIPE).stdout
+    text = "import os, signal, sys; signal.signal(signal.SIGPIPE, signal.SIG_IGN)\n"
+    text += "while data := sys.stdin.buffer.read(65536): os.write(1, data)"
+    program = shlex.join([sys.executable, "-c", text])
+    seen: list[str] = []
+    tar = Tar(list_arguments(), None, seen.append, subprocess.DEVNULL, program)
+    with contextlib.suppress(BrokenPipeError):
+        tar.sink.write(whole)
+    with contextlib.suppress(BrokenPipeError):
+        tar.sink.close()
+    assert tar.end() == (0, None), seen
+    tar.kill()
