@@ -13,6 +13,17 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 
+# For a lab in which EC2 takes little time, where that is of no interest.
+QUICK = {
+    "EC2_LAB_PENDING": "0.2",
+    "EC2_LAB_BOOT": "0.2",
+    "EC2_LAB_SHUTDOWN": "0.2",
+    "EC2_LAB_VOLUME_CREATING": "0",
+    "EC2_LAB_ATTACH": "0.2",
+    "EC2_LAB_DEVICE": "0.2",
+    "EC2_LAB_DETACH": "0.2",
+}
+
 
 @dataclasses.dataclass
 class Done:
@@ -143,3 +154,9 @@ def make_lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     """Return a lab with default settings."""
     return make_lab()
+
+
+@pytest.fixture
+def quick(make_lab: Callable[..., Lab]) -> Lab:
+    """Return a lab in which EC2 takes little time."""
+    return make_lab(**QUICK)

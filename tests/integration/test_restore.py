@@ -14,24 +14,6 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import data
 from tests.integration import hard, images
 from tests.integration.conftest import Done, Lab
 
-# Nothing here is about EC2's taking its time.
-QUICK = {
-    "EC2_LAB_PENDING": "0.2",
-    "EC2_LAB_BOOT": "0.2",
-    "EC2_LAB_SHUTDOWN": "0.2",
-    "EC2_LAB_VOLUME_CREATING": "0",
-    "EC2_LAB_ATTACH": "0.2",
-    "EC2_LAB_DEVICE": "0.2",
-    "EC2_LAB_DETACH": "0.2",
-}
-
-
-@pytest.fixture
-def quick(make_lab) -> Lab:
-    """A lab with short waiting times."""
-    lab: Lab = make_lab(**QUICK)
-    return lab
-
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
@@ -142,7 +124,7 @@ def test_what_cannot_be_restored_is_refused_before_anything_is_launched(quick, t
     assert not target.exists()
 
 
-# What rsync says of an entry whose owner and group alone differ, by kind; h: with hard links; setuid goes with the owner.
+# What rsync says of an entry whose owner and group alone differ, by kind; setuid goes with the owner.
 OWNERS = {f"{kind}{mode}" for kind in (".f", ".d", ".L", "hf", "cL", "cS", ".S") for mode in ("....og...", "...pog...")}
 
 

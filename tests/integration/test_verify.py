@@ -1,15 +1,22 @@
 """Verifying, on the real path: good and bad volumes, comparison with the source, and the read-back of a backup."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.integration import images
-from tests.integration.test_restore import error, quick, restore, source  # noqa: F401 (fixtures)
+from tests.integration.test_restore import error, restore
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A small directory."""
+    return images.small(tmp_path / "source")
 
 
 @pytest.mark.timeout(900)
-def test_all_volumes_are_tried_and_each_has_a_line_and_one_bad_one_makes_the_status_1(quick, source):  # noqa: F811
+def test_all_volumes_are_tried_and_each_has_a_line_and_one_bad_one_makes_the_status_1(quick, source):
     lab = quick
     good = images.good(source)
     bad = {**images.bad(source), "stale": images.stale(source)}
@@ -28,10 +35,7 @@ def test_all_volumes_are_tried_and_each_has_a_line_and_one_bad_one_makes_the_sta
     lab.assert_nothing_left(*volumes.values())
 
 
-def test_a_backup_that_was_read_back_is_compared_with_its_source_and_the_differences_are_named(
-    quick,  # noqa: F811
-    source,  # noqa: F811
-):
+def test_a_backup_that_was_read_back_is_compared_with_its_source_and_the_differences_are_named(quick, source):
     lab = quick
     volume = lab.backup("--verify", "-r", "gzip -1", source).volume_id
     (source / "a file").write_text("another")
@@ -47,7 +51,7 @@ def test_a_backup_that_was_read_back_is_compared_with_its_source_and_the_differe
     lab.assert_nothing_left(volume)
 
 
-def test_a_backup_that_cannot_be_read_back_as_it_was_sent_fails(quick, source):  # noqa: F811
+def test_a_backup_that_cannot_be_read_back_as_it_was_sent_fails(quick, source):
     """What undoes the remote filter is wrong: as with a device that returns other bytes than were written to it."""
     wrong = ("-r", "tr a-z n-za-m", "-e", "ec2_backup_remote_filter_inverse=cat")
     told = error(quick.backup("--verify", *wrong, source))
@@ -68,11 +72,7 @@ true
 """
 
 
-def test_an_overwrite_that_was_killed_passes_for_no_backup_neither_the_old_nor_the_new(
-    quick,  # noqa: F811
-    source,  # noqa: F811
-    tmp_path,
-):
+def test_an_overwrite_that_was_killed_passes_for_no_backup_neither_the_old_nor_the_new(quick, source, tmp_path):
     lab = quick
     image = images.good(source)["unfiltered"]
     volume = image.write(lab)
