@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration import hard, images
-from tests.integration.conftest import Lab
-from tests.integration.test_restore import QUICK, error
+from tests.integration.conftest import QUICK, Lab
+from tests.integration.test_restore import error
 
 STRANGER = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"  # the README's of age
 

@@ -7,8 +7,7 @@ import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import BLOCK_BYTES, decode
 from tests.integration import hard
-from tests.integration.conftest import Lab
-from tests.integration.test_restore import QUICK
+from tests.integration.conftest import QUICK, Lab
 
 
 @pytest.fixture
