@@ -116,6 +116,14 @@ class Lab:
             pass
         return volume
 
+    def make_group(self) -> str:
+        """Make a security group of a user's that lets this machine in. With one a run is quicker: it makes none."""
+        vpc = self.api("describe_vpcs")["Vpcs"][0]["VpcId"]
+        group: str = self.api("create_security_group", GroupName="ours", Description="SSH", VpcId=vpc)["GroupId"]
+        rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "127.0.0.0/8"}]}
+        self.api("authorize_security_group_ingress", GroupId=group, IpPermissions=[rule])
+        return group
+
     def assert_nothing_left(self, *kept: str, region: str = "us-east-1") -> None:
         """Fail unless every instance is terminated, just the volumes ``kept`` are there, and no group of ours is."""
         assert {instance["State"]["Name"] for instance in self.instances(region)} <= {"terminated"}

@@ -75,13 +75,9 @@ def launch(lab: Lab, home: Path, *volumes: str) -> tuple[str, dict[str, str]]:
     key = home / "recover.pem"
     key.write_text(lab.api("create_key_pair", KeyName="recover", KeyType="ed25519")["KeyMaterial"])
     key.chmod(0o600)
-    vpc = lab.api("describe_vpcs")["Vpcs"][0]["VpcId"]
-    group = lab.api("create_security_group", GroupName="recover", Description="recover", VpcId=vpc)["GroupId"]
-    rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "127.0.0.1/32"}]}
-    lab.api("authorize_security_group_ingress", GroupId=group, IpPermissions=[rule])
     image = lab.api("describe_images", Filters=[{"Name": "name", "Values": ["al2023*x86_64*"]}])["Images"][0]["ImageId"]
     zone = lab.volumes()[volumes[0]]["AvailabilityZone"]
-    wanted = {"ImageId": image, "InstanceType": "t3.nano", "KeyName": "recover", "SecurityGroupIds": [group]}
+    wanted = {"ImageId": image, "InstanceType": "t3.nano", "KeyName": "recover", "SecurityGroupIds": [lab.make_group()]}
     wanted["Placement"] = {"AvailabilityZone": zone}
     instance = lab.api("run_instances", MinCount=1, MaxCount=1, **wanted)["Instances"][0]["InstanceId"]
     wait_for(lambda: lab.instances()[0]["State"]["Name"] == "running", "the instance to run")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import data_regions
+from ec2_backup.commands import restore as command
 from tests.integration import hard, images
 from tests.integration.conftest import Done, Lab
 
@@ -171,6 +172,19 @@ def test_a_hostile_archive_changes_nothing_outside_of_the_target_and_is_not_trus
     lab.assert_nothing_left(volume)
 
 
+def test_the_wrappers_options_are_the_variables_that_the_fleet_below_is_given():
+    argv = ["-l", "tr a b", "-r", "cat", "--force", "--path", "a", "vol-0123456789abcdef0", "/t"]
+    assert command.role_variables(command.parser().parse_args(argv), "r", None) == {
+        "ec2_backup_volume_id": "vol-0123456789abcdef0",
+        "ec2_backup_run_id": "r",
+        "ec2_backup_target": "/t",
+        "ec2_backup_members": ["a"],
+        "ec2_backup_restore_force": True,
+        "ec2_backup_restore_local_filter": "tr a b",
+        "ec2_backup_restore_remote_filter": "cat",
+    }
+
+
 # ---- a fleet: each host restores its own volume, in one play ---------------------------------------------------------
 
 SITE = """\
@@ -228,7 +242,8 @@ class Fleet:
         (self.directory / "site.yml").write_text(SITE)
         (self.directory / "hosts.json").write_text(json.dumps({"all": {"hosts": self.hosts}}))
         inventory, site = self.directory / "hosts.json", self.directory / "site.yml"
-        done = self.lab.run("ansible-playbook", "--forks", "8", "-i", inventory, site)
+        group = json.dumps({"ec2_backup_security_group_ids": [self.lab.make_group()]})
+        done = self.lab.run("ansible-playbook", "--forks", "8", "-e", group, "-i", inventory, site)
         assert {name: digest(self.lab.image(volume)) for name, volume in self.volumes.items()} == before
         self.lab.assert_nothing_left(*self.volumes.values())
         return done
@@ -280,7 +295,8 @@ def test_a_fleet_restores_whatever_was_filtered_enlarged_or_written_by_an_older_
 @pytest.mark.timeout(900)
 def test_whatever_befell_a_backup_its_restore_fails_with_the_right_words_and_leaves_nothing(quick, source, tmp_path):
     fleet = Fleet(quick, tmp_path)
-    bad = images.bad(source)
+    # The others differ in the words of the task that reads the manifest, which is verify's as well.
+    bad = {name: images.bad(source)[name] for name in ("data", "json", "manifest-zeroed-or-cut-off", "newer")}
     for name, image in bad.items():
         fleet.add(name, image)
     done = fleet.run()

@@ -22,7 +22,8 @@ def test_all_volumes_are_tried_and_each_has_a_line_and_one_bad_one_makes_the_sta
     bad = {**images.bad(source), "stale": images.stale(source)}
     found = {"unfiltered": good["unfiltered"], **bad, "enlarged": good["enlarged"], "older-tool": images.plain(source)}
     volumes = {name: image.write(lab) for name, image in found.items()}
-    done = lab.backup("verify", *volumes.values())
+    group = f'ec2_backup_security_group_ids=["{lab.make_group()}"]'
+    done = lab.backup("verify", "-e", group, *volumes.values())
     assert done.rc == 1, done
     lines = dict(zip(volumes, done.stdout.splitlines(), strict=True))
     assert all(lines[name].startswith(f"{volume} ") for name, volume in volumes.items())
