@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import device as far_side
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import device_read, manifest
 from tests.unit import devices
-from tests.unit.devices import MIB, Host, attached, loop_device, needs_root
+from tests.unit.devices import MIB, Host, loop_device, needs_root
 
 pytestmark = needs_root
 
@@ -393,19 +393,6 @@ def test_no_temporary_files_are_left(volume, tmp_path, shell, monkeypatch):
 
 
 # ---- all of them ----------------------------------------------------------------------------------------------------
-
-
-def test_a_device_that_can_only_be_read_suffices(tmp_path, shell, changes):
-    data = archive(tmp_path)
-    (tmp_path / "image").write_bytes(data.ljust(SIZE, b"\0"))
-    with attached(tmp_path / "image", "--read-only") as loop:
-        volume = Volume(tmp_path / "root", tmp_path / "image", loop, SIZE)
-        volume.write(volume.block / "ro", 1)
-        with pytest.raises(PermissionError):
-            volume.put(0, b"x")
-        assert volume.peek(shell, changes)[2] == data[:BLOCK]
-        assert volume.send(len(data), shell, changes)[1] == data
-        assert volume.sum(len(data), shell, changes)[0].members == 4
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
