@@ -68,13 +68,24 @@ def readable_file(text: str) -> str:
     return path
 
 
-def add_identity(result: argparse.ArgumentParser) -> None:
-    """Add the option of the commands that read what was encrypted."""
+def add_undoing(result: argparse.ArgumentParser) -> None:
+    """Add the options of the commands that read what was filtered: how that is undone."""
+    result.add_argument("-l", dest="local_filter", metavar="FILTER", help="undo the local filter by this command")
+    result.add_argument("-r", dest="remote_filter", metavar="FILTER", help="undo the remote filter by this command")
     result.add_argument(
         "--identity",
         metavar="FILE",
         type=readable_file,
         help="the secret key of what was encrypted with age",
+    )
+
+
+def undoing(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The role variables that those options ask for."""
+    return given(
+        restore_local_filter=arguments.local_filter,
+        restore_remote_filter=arguments.remote_filter,
+        restore_identity=arguments.identity,
     )
 
 

@@ -45,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
         help="restore only this, a path below what was saved; may be repeated",
     )
     result.add_argument("--list-files", action="store_true", help="print the names, and write nothing")
-    result.add_argument("-l", dest="local_filter", metavar="FILTER", help="undo the local filter by this command")
-    result.add_argument("-r", dest="remote_filter", metavar="FILTER", help="undo the remote filter by this command")
-    options.add_identity(result)
+    options.add_undoing(result)
     options.add_common(result)
     return result
 
@@ -57,9 +55,6 @@ def role_variables(arguments: argparse.Namespace, run_id: str, listing: Path | N
     asked = options.given(
         members=arguments.members,
         restore_force=arguments.force or None,
-        restore_local_filter=arguments.local_filter,
-        restore_remote_filter=arguments.remote_filter,
-        restore_identity=arguments.identity,
     )
     settled = options.given(
         volume_id=arguments.volume,
@@ -67,7 +62,7 @@ def role_variables(arguments: argparse.Namespace, run_id: str, listing: Path | N
         target=os.path.abspath(arguments.target) if arguments.target else None,
         restore_listing=str(listing) if listing else None,
     )
-    return {**asked, **dict(arguments.variables), **settled}
+    return {**asked, **options.undoing(arguments), **dict(arguments.variables), **settled}
 
 
 def conclude(run: Supervised, run_id: str, listing: Path | None) -> int:

@@ -34,9 +34,7 @@ def parser() -> argparse.ArgumentParser:
         "volumes", metavar="VOLUME", nargs="+", type=options.volume_or_snapshot_id, help="volumes or snapshots"
     )
     result.add_argument("--against", metavar="DIR", help="compare with this directory too, and name the differences")
-    result.add_argument("-l", dest="local_filter", metavar="FILTER", help="undo the local filter by this command")
-    result.add_argument("-r", dest="remote_filter", metavar="FILTER", help="undo the remote filter by this command")
-    options.add_identity(result)
+    options.add_undoing(result)
     options.add_common(result)
     return result
 
@@ -45,12 +43,9 @@ def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]
     """The role variables that the arguments ask for."""
     asked = options.given(
         verify_against=os.path.abspath(arguments.against) if arguments.against else None,
-        restore_local_filter=arguments.local_filter,
-        restore_remote_filter=arguments.remote_filter,
-        restore_identity=arguments.identity,
     )
     settled = {"ec2_backup_volume_ids": list(dict.fromkeys(arguments.volumes)), "ec2_backup_run_id": run_id}
-    return {**asked, **dict(arguments.variables), **settled}
+    return {**asked, **options.undoing(arguments), **dict(arguments.variables), **settled}
 
 
 def conclude(run: Supervised, run_id: str) -> int:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -17,6 +18,11 @@ except ImportError:  # AnsibleAWSModule reports it.
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 BUSY = ("InternalError", "RequestLimitExceeded", "ServiceUnavailable", "Unavailable")
 LONGEST_PAUSE = 5.0  # seconds
+POLL_SECONDS = 1.0
+# For a client whose caller looks again: a network that swallows all is noticed sooner than botocore's minute for each
+# of its tries.
+NETWORK = {"connect_timeout": 10, "read_timeout": 30}
+INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
 def error_code(error: BaseException) -> str:

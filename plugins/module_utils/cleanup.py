@@ -126,8 +126,7 @@ def _group_entry(group: Thing, users: Any, going: Any) -> Entry:
     foreign = [user for user in using if user not in going]
     step = "keep" if foreign else "follow" if using else "delete"
     why = f"{(foreign or using)[0]} uses it" if using else ""
-    names = {"group_name": group["group_name"], "vpc_id": group["vpc_id"]}
-    return _entry("security-group", name, "deleted", run_id, step, after=using, why=why, **names)
+    return _entry("security-group", name, "deleted", run_id, step, after=using, why=why)
 
 
 def _completed(volumes: Any, run_id: str) -> list[str] | None:

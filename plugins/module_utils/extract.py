@@ -113,10 +113,10 @@ def list_arguments(members: Iterable[str] = ()) -> list[str]:
 def compare_arguments(members: Iterable[str] = ()) -> list[str]:
     """Return tar's whole argv to compare the archive on its stdin with its working directory.
 
-    Each line on stdout is a difference (``./etc/passwd: Mod time differs``): so no --verbose, which would mix all
-    names in. A file that is not there any more is told on stderr (``./a: Warning: Cannot stat: No such file or
-    directory``). tar compares neither ACLs nor extended attributes, nor the times of
-    directories, and does not see files that are new.
+    Each line on stdout is a difference (``./etc/passwd: Mod time differs``), unless --verbose is added, which mixes
+    all names in (``Comparison`` tells them apart). A file that is not there any more is told on stderr (``./a:
+    Warning: Cannot stat: No such file or directory``). tar compares neither ACLs nor extended attributes, nor the
+    times of directories, and does not see files that are new.
     """
     return [*_reading("--compare"), *_naming(members)]
 

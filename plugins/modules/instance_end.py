@@ -58,22 +58,24 @@ instance_ids:
 """
 
 import contextlib
-import re
 import time
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, error_code, patiently
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import (
+    BUSY,
+    INSTANCE_ID,
+    NETWORK,
+    POLL_SECONDS,
+    error_code,
+    patiently,
+)
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.cleanup import RUN_ID
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
 
-POLL_SECONDS = 1.0
-# For which nothing but errors that may pass is put up with. A network that swallows all is noticed sooner than
-# botocore's minute for each of its tries.
-PATIENCE = 30.0
-NETWORK = {"connect_timeout": 10, "read_timeout": 30}
+PATIENCE = 30.0  # seconds for which nothing but errors that may pass is put up with
 NOT_FOUND = "InvalidInstanceID.NotFound"
 
 
@@ -145,7 +147,7 @@ def main():
         supports_check_mode=False,
     )
     run_id, names, timeout = (module.params[key] for key in ("run_id", "instance_ids", "timeout"))
-    strange = [name for name in names if not re.fullmatch(r"i-[0-9a-f]{8,17}", name)]
+    strange = [name for name in names if not INSTANCE_ID.fullmatch(name)]
     if strange or not run_id:
         module.fail_json(msg=f"Nothing was terminated: {strange or 'an empty run_id'} is not what an ID looks like.")
     ending = Ending(module.client("ec2", config=NETWORK), run_id)

@@ -75,12 +75,11 @@ import time
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, error_code, patiently
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, POLL_SECONDS, error_code, patiently
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
 
-POLL_SECONDS = 1.0
 UNKNOWN = "unknown to EC2"
 
 
@@ -135,10 +134,10 @@ def complaint(seen, params):
         "Instance {instance_id} did not come up within {timeout} s: waited for it to be running in {zone} with a "
         "{address} address".format(**params)
     )
-    found = "state {}, zone {}, address {}".format(*(seen[key] or "none" for key in ("state", "zone", "address")))
+    found = "{}, zone {}, address {}".format(*(seen[key] or "none" for key in ("state", "zone", "address")))
     if params["device_name"]:
         text, found = f"{text} and its volume", "{}, volume {}".format(found, seen["volume_id"] or "none")
-    return "{}; last seen: {}{}.".format(text, found.removeprefix("state "), seen["reason"] and ", " + seen["reason"])
+    return "{}; last seen: {}{}.".format(text, found, seen["reason"] and ", " + seen["reason"])
 
 
 def main():

@@ -94,23 +94,20 @@ from ansible.module_utils.common.dict_transformations import camel_dict_to_snake
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_list_to_ansible_dict
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, error_code, patiently
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import (
+    BUSY,
+    NETWORK,
+    POLL_SECONDS,
+    error_code,
+    patiently,
+)
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.cleanup import RUN_ID, has_work, plan
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
 
-POLL_SECONDS = 1.0
-# For all of one look: nothing but errors that may pass. A network that swallows all is noticed sooner than botocore's
-# minute for each of its tries.
-PATIENCE = 20.0
-NETWORK = {"connect_timeout": 10, "read_timeout": 30}
+PATIENCE = 20.0  # seconds of nothing but errors that may pass, for all of one look
 MOST_VALUES = 200  # in one filter
-
-
-def code_of(error):
-    """EC2's code; an error of the network has none."""
-    return error_code(error) if isinstance(error, ClientError) else ""
 
 
 def snake(thing):
@@ -137,7 +134,7 @@ class Look:
         try:
             return patiently(look, BUSY, max(0.0, self.deadline - self.clock()), self.clock, self.sleep)
         except (BotoCoreError, ClientError) as error:
-            self.errors[kind] = {"msg": f"{kind}: {error}", "code": code_of(error)}
+            self.errors[kind] = {"msg": f"{kind}: {error}", "code": error_code(error)}
             return None
 
     def pages(self, operation, key, filters):

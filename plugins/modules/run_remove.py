@@ -53,11 +53,16 @@ outcomes:
 """
 
 import contextlib
-import re
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, error_code, patiently
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import (
+    BUSY,
+    INSTANCE_ID,
+    NETWORK,
+    error_code,
+    patiently,
+)
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.volume import (
     WaitTimeout,
     describe_volume,
@@ -68,10 +73,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.volume import (
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
 
-# Short, since whoever looks next tries again. A network that swallows all is noticed sooner than botocore's minute for
-# each of its tries.
-PATIENCE = 15.0
-NETWORK = {"connect_timeout": 10, "read_timeout": 30}
+PATIENCE = 15.0  # seconds; short, since whoever looks next tries again
 DETACH_SECONDS = 60.0
 BLOCKED = "not terminated: it would take a volume along that could not be detached from it"
 
@@ -91,7 +93,7 @@ def wait_until_free(client, entry):
 
 
 def terminate(client, entry):
-    if not re.fullmatch(r"i-[0-9a-f]{8,17}", entry["id"]):
+    if not INSTANCE_ID.fullmatch(entry["id"]):
         raise ValueError("not terminated: that is not an instance's ID")
     client.terminate_instances(InstanceIds=[entry["id"]])
 
@@ -113,10 +115,8 @@ def act(client, entry):
         patiently(lambda: ACTS[entry["step"]](client, entry), BUSY, PATIENCE)
         if entry["step"] == "detach":
             wait_until_free(client, entry)
-    except ClientError as error:
+    except (BotoCoreError, ClientError, WaitTimeout, ValueError) as error:
         outcome.update(error=str(error), code=error_code(error))
-    except (BotoCoreError, WaitTimeout, ValueError) as error:
-        outcome.update(error=str(error))
     return outcome
 
 

@@ -14,19 +14,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import shlex
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import tar_arguments
-from tests.bench.stream import MIB, Peak, fill, loop_device, sshd
+from tests.bench.stream import MIB, fill, loop_device, run_module, sshd
 
 MODULE = "ansible_collections.ec2_backup.ebs.plugins.modules.stream_receive"
 
@@ -63,7 +61,7 @@ def by_hand(ssh: list[str], device: str, length: int, target: Path, flags: str =
 def by_module(
     ssh: list[str], device: str, size: int, archive: tuple[int, str], target: Path, arguments: Path
 ) -> tuple[float, str]:
-    """Run the module as Ansible does; return the seconds of its stream, and its peak memory."""
+    """Run the receiving module; return as ``run_module``."""
     length, sha256 = archive
     asked: dict[str, Any] = {
         "ssh": ssh,
@@ -75,18 +73,7 @@ def by_module(
         "bytes": length,
         "sha256": sha256,
     }
-    arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": asked}))
-    start = time.monotonic()
-    module = subprocess.Popen([sys.executable, "-m", MODULE, str(arguments)], stdout=subprocess.PIPE)
-    peak = Peak(module.pid)
-    out, _ = module.communicate()
-    wall = time.monotonic() - start
-    peak.done.set()
-    result = json.loads(out)
-    if result.get("failed"):
-        raise RuntimeError(result["msg"])
-    memory = ", ".join(f"{name} {mebibytes:.0f}" for name, mebibytes in sorted(peak.highest.items()))
-    return float(result["seconds"]), f"whole module {wall:.2f} s; peak MiB: {memory}"
+    return run_module(MODULE, asked, arguments)
 
 
 def show(kind: str, mebibytes: int, seconds: float, remark: str = "") -> None:

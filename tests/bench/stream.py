@@ -128,19 +128,11 @@ def by_hand(ssh: list[str], source: Path, device: str) -> tuple[float, str]:
     return time.monotonic() - start, ""
 
 
-def by_module(ssh: list[str], source: Path, device: str, size: int, arguments: Path) -> tuple[float, str]:
-    """Run the module as Ansible does; return the seconds of its stream, and its peak memory."""
-    asked: dict[str, Any] = {
-        "ssh": ssh,
-        "path": str(source),
-        "volume_id": "vol-0",
-        "volume_size": size,
-        "device_exact": device,
-        "force": True,
-    }
+def run_module(name: str, asked: dict[str, Any], arguments: Path) -> tuple[float, str]:
+    """Run a module as Ansible does; return the seconds of its stream, and its peak memory."""
     arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": asked}))
     start = time.monotonic()
-    module = subprocess.Popen([sys.executable, "-m", MODULE, str(arguments)], stdout=subprocess.PIPE)
+    module = subprocess.Popen([sys.executable, "-m", name, str(arguments)], stdout=subprocess.PIPE)
     peak = Peak(module.pid)
     out, _ = module.communicate()
     wall = time.monotonic() - start
@@ -150,6 +142,21 @@ def by_module(ssh: list[str], source: Path, device: str, size: int, arguments: P
         raise RuntimeError(result["msg"])
     memory = ", ".join(f"{name} {mebibytes:.0f}" for name, mebibytes in sorted(peak.highest.items()))
     return float(result["seconds"]), f"whole module {wall:.2f} s; peak MiB: {memory}"
+
+
+def by_module(ssh: list[str], source: Path, device: str, size: int, arguments: Path) -> tuple[float, str]:
+    """Run the sending module; return as ``run_module``."""
+    asked: dict[str, Any] = {
+        "ssh": ssh,
+        "path": str(source),
+        "volume_id": "vol-0",
+        "volume_size": size,
+        "run_id": "bench",
+        "host": "bench",
+        "device_exact": device,
+        "force": True,
+    }
+    return run_module(MODULE, asked, arguments)
 
 
 def main() -> None:

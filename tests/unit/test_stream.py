@@ -12,8 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,19 @@ import pytest
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, pipeline, stream
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import write_script
-from tests.unit.devices import MIB, hard_directory, local_ssh, loop_device, needs_root, snapshot, write_program
+from tests.unit.devices import (
+    MIB,
+    children,
+    descendants,
+    hard_directory,
+    is_running,
+    local_ssh,
+    loop_device,
+    needs_root,
+    snapshot,
+    wait_until,
+    write_program,
+)
 
 MODULE = "ansible_collections.ec2_backup.ebs.plugins.modules.stream_send"
 SIZE = 48 * MIB
@@ -63,8 +73,7 @@ def failure(*arguments: Any, **asked: Any) -> str:
     with pytest.raises(pipeline.StreamError) as caught:
         send(*arguments, **asked)
     assert "\n" not in str(caught.value)
-    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-    assert children == []
+    assert children() == []
     return str(caught.value)
 
 
@@ -299,27 +308,6 @@ def test_where_tee_is_not_allowed_the_pump_copies():
         os.close(descriptor)
 
 
-def descendants(pid: int) -> set[int]:
-    found: set[int] = set()
-    pending = [pid]
-    while pending:
-        try:
-            for task in Path(f"/proc/{pending.pop()}/task").iterdir():
-                children = {int(word) for word in (task / "children").read_text().split()}
-                pending += children
-                found |= children
-        except OSError:
-            continue
-    return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @needs_root
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_the_processes_end_with_the_module(tmp_path, source, device, number):
@@ -347,10 +335,3 @@ def test_the_processes_end_with_the_module(tmp_path, source, device, number):
         result = json.loads(out)
         assert result["failed"]
         assert result["msg"] == f"interrupted by {number.name}: the volume holds no complete backup"
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
