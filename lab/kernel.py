@@ -22,6 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LO_FLAGS_AUTOCLEAR = 4
+_BLKROSET = 0x125D
 _LOOP_MAJOR = 7
 
 
@@ -108,6 +109,8 @@ def loop_attach(path: Path) -> LoopDevice:
                 if error.errno != errno.EBUSY:
                     raise
                 continue
+            # A number keeps its last user's `blockdev --setro`, and no volume of EC2 comes read-only.
+            fcntl.ioctl(descriptor, _BLKROSET, struct.pack("i", 0))
             return LoopDevice(descriptor, number)
     raise OSError(errno.EBUSY, "no free loop device")
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.kernel import loop_attach
 from tests.lab.harness import Lab, code_of, running_lab, wait_for
 
 BY_ID = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{}"
@@ -44,6 +48,28 @@ def test_a_volume_is_creating_and_then_a_sparse_file_of_its_size(lab: Lab) -> No
     assert status["VolumeStatus"]["Status"] == "ok"
     lab.ec2.delete_volume(VolumeId=volume)
     assert not lab.image(volume).exists()
+
+
+def test_a_device_that_someone_left_read_only_is_writable(tmp_path: Path) -> None:
+    """The kernel keeps ``blockdev --setro`` with the number of a loop device, for its next user too."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    for _ in range(20):  # another test may take the number in between
+        first = loop_attach(image)
+        node = f"/dev/loop{first.number}"
+        try:
+            subprocess.run(["blockdev", "--setro", node], check=True)
+        finally:
+            first.close()
+        second = loop_attach(image)
+        try:
+            if second.number == first.number:
+                assert os.pwrite(second.descriptor, b"written", 0) == 7
+                return
+        finally:
+            subprocess.run(["blockdev", "--setrw", node], check=True)
+            second.close()
+    raise AssertionError("the kernel never gave the same number twice")
 
 
 def test_the_device_appears_some_time_after_the_attachment_and_goes_with_it(lab: Lab, machine: tuple[str, str]) -> None:
