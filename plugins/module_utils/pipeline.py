@@ -18,6 +18,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ LINE_BYTES = 65536  # tar quotes: a name of 4096 bytes can take four times as ma
 # Beyond the wait for the device: to connect, log in and look at the device.
 SESSION_SECONDS = 90
 ENDING_SECONDS = 10
+AGAIN_SECONDS = 0.05
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -56,11 +58,24 @@ def interruptible(consequence: str) -> None:
     def interrupt(number: int, _frame: object) -> None:
         for other in SIGNALS:  # the second of them must not interrupt the ending of the children
             signal.signal(other, signal.SIG_IGN)
-        # Python swallows an exception that comes in a finalizer. Then the alarm ends us, and our end the children.
+        end(Interrupted(f"interrupted by {signal.Signals(number).name}: {consequence}"))
+
+    def end(error: Interrupted) -> None:
+        # Whatever may hinder it: the alarm ends us, and our end the children.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(ENDING_SECONDS)
-        raise Interrupted(f"interrupted by {signal.Signals(number).name}: {consequence}")
+        raise error
 
+    def unraisable(swallowed: Any) -> None:
+        # Python swallows an exception that comes in a finalizer: this one is raised again, outside.
+        error = swallowed.exc_value
+        if isinstance(error, Interrupted):
+            signal.signal(signal.SIGALRM, lambda _number, _frame: end(error))
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        else:
+            sys.__unraisablehook__(swallowed)
+
+    sys.unraisablehook = unraisable
     for number in SIGNALS:
         signal.signal(number, interrupt)
 

@@ -335,3 +335,26 @@ def test_the_processes_end_with_the_module(tmp_path, source, device, number):
         result = json.loads(out)
         assert result["failed"]
         assert result["msg"] == f"interrupted by {number.name}: the volume holds no complete backup"
+
+
+IN_A_FINALIZER = """
+import os, signal, time
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import pipeline
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)  # the handler runs here, and Python swallows what it raises
+
+pipeline.interruptible("too bad")
+try:
+    Finalized()
+    signal.pause()
+except pipeline.Interrupted as error:
+    print(error)
+"""
+
+
+def test_a_signal_that_comes_in_a_finalizer_interrupts_too():
+    done = subprocess.run([sys.executable, "-c", IN_A_FINALIZER], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted by SIGTERM: too bad\n", "")
