@@ -30,16 +30,19 @@ demo: setup ## back DIR up in a local EC2 and recover it by hand (default: a dir
 	@lab/run tools/demo.py $(if $(DIR),'$(DIR)')
 
 .PHONY: test
-test: lint ## the gates and every test
-	$(PYTEST) $(ARGS)
+test: lint ## the gates, and every test but the heavy ones
+	$(PYTEST) -m 'not heavy' $(ARGS)
 
-.PHONY: unit integration lab
+.PHONY: unit integration lab heavy
 unit: setup ## the tests that need no lab
 	$(PYTEST) tests/unit $(ARGS)
 lab: setup ## the tests of the lab itself
 	$(PYTEST) tests/lab $(ARGS)
 integration: setup ## the tests of the product, in the lab
 	$(PYTEST) tests/integration $(ARGS)
+
+heavy: setup ## the tests that take too long for each change: run them before a release
+	$(PYTEST) -m heavy $(ARGS)
 
 # make faults N=200 SEED=1 [ONLY=kind [CASE=number]] [PLANT=cleanup-disabled] [KEEP=/some/dir]; see docs/faults.md
 N ?= 200

@@ -8,22 +8,36 @@ from collections.abc import Sequence
 
 from ec2_backup.commands.backup import backup
 from ec2_backup.commands.cleanup import cleanup
+from ec2_backup.commands.completion import completion_command
+from ec2_backup.commands.help import help_command
 from ec2_backup.commands.listing import listing
 from ec2_backup.commands.restore import restore
 from ec2_backup.commands.verify import verify
-from ec2_backup.status import UserError, say
+from ec2_backup.options import find_command
+from ec2_backup.report import user_error
+from ec2_backup.status import UserError, speak_json, wants_json
 
 # A directory of such a name is given as ./NAME.
-COMMANDS = {"backup": backup, "cleanup": cleanup, "list": listing, "restore": restore, "verify": verify}
+COMMANDS = {
+    "backup": backup,
+    "restore": restore,
+    "verify": verify,
+    "list": listing,
+    "cleanup": cleanup,
+    "help": help_command,
+    "completion": completion_command,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names, ``backup`` if it names none, and return the exit status."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asks how far it is, and must not end it before it can tell
     words = list(sys.argv[1:] if argv is None else argv)
-    command = COMMANDS[words.pop(0)] if words and words[0] in COMMANDS else backup
+    speak_json(wants_json(words))
+    name = "backup"
     try:
-        return int(command(words))
+        found, words = find_command(words, COMMANDS)
+        name = found or name
+        return int(COMMANDS[name](words))
     except UserError as error:
-        say(f"error: {error}")
-        return error.status
+        return user_error(name, error)

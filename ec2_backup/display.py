@@ -10,7 +10,6 @@ stderr or of this file ends a command.
 
 import contextlib
 import io
-import json
 import os
 import queue
 import signal
@@ -26,6 +25,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils import meter
 from ec2_backup import progress
 from ec2_backup.playbook import Observer
 from ec2_backup.progress import State
+from ec2_backup.status import json_line, stamp
 
 CHOICES = ("auto", "always", "never", "json")
 TICK = 0.25  # seconds, as often as the counter is written
@@ -34,11 +34,6 @@ JSON_INTERVAL = 1.0
 # A terminal that is made narrower folds what is too long for it, and then it cannot be taken back. So we leave room.
 WIDEST = 79
 PREFIX = "ec2-backup: "
-
-
-def stamp() -> str:
-    """Now, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 class Output:
@@ -136,8 +131,7 @@ class Json(Silent):
     last = 0.0
 
     def _put(self, fields: Mapping[str, Any]) -> None:
-        head = {"version": 1, "type": fields["type"], "time": stamp()}
-        self.output.write(json.dumps({**head, **fields}) + "\n")
+        self.output.write(json_line(fields["type"], **{key: fields[key] for key in fields if key != "type"}) + "\n")
 
     def message(self, text: str) -> None:
         if text.startswith("{"):  # is an object already
@@ -158,6 +152,19 @@ class Json(Silent):
 
     def ended(self, state: State, now: float) -> None:
         self._put(progress.summary_object(state, now))
+
+
+class Quiet(Json):
+    """JSON lines, and progress only when asked."""
+
+    def entered(self, state: State, now: float) -> None:
+        """Nothing."""
+
+    def tick(self, state: State, now: float) -> None:
+        """Nothing."""
+
+    def ended(self, state: State, now: float) -> None:
+        """Nothing."""
 
 
 class Live(Silent):
@@ -373,15 +380,20 @@ class Display(Observer):
             self.painter.step(name)
 
 
-def choose(asked: str, verbose: bool, stream: TextIO | None, environment: Mapping[str, str]) -> Silent:
+def choose(
+    asked: str, verbose: bool, stream: TextIO | None, environment: Mapping[str, str], as_json: bool = False
+) -> Silent:
     """How progress is shown.
 
     :param asked: one of ``CHOICES``.
     :param stream: stderr, None if it is closed.
+    :param as_json: every line has to be an object, wherever it goes.
     """
     output = Output(stream)
-    if asked == "json":
+    if asked == "json" or (as_json and (verbose or asked == "always")):
         return Json(output)
+    if as_json:
+        return Quiet(output)
     terminal = output.isatty()
     if asked != "never" and terminal and environment.get("TERM", "") not in ("", "dumb", "unknown"):
         return Live(output, verbose)

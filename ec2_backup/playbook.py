@@ -10,7 +10,6 @@ them, so they go into files of a private directory instead; what ``set_stats`` s
 import dataclasses
 import importlib.util
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import meter
-from ec2_backup import processes
+from ec2_backup import config, locales, logs, processes
 from ec2_backup.private import TEMPORARY, private_directory
 
 COLLECTION = "ec2_backup.ebs"
+SOURCE = f"{COLLECTION}.source_info"
 STREAM = f"{COLLECTION}.stream_send"
 # The tasks that last: they end when their connection is cut.
 STREAMING = (STREAM, f"{COLLECTION}.stream_receive", f"{COLLECTION}.stream_check")
@@ -68,6 +68,8 @@ class Outcome:
     """Whether it is the user's, and not made by the run."""
     source_warnings: list[str] = dataclasses.field(default_factory=list)
     """What the stream could not save as it was."""
+    written: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What is known of the backup that is being made, named as in the role's result."""
     tagged: bool = False
     """Whether the volume is tagged as complete."""
     detached: bool = False
@@ -75,7 +77,9 @@ class Outcome:
     made: dict[str, None] = dataclasses.field(default_factory=dict)
     """The IDs of what the run made, as far as they are known, in that order."""
     region: str | None = None
-    """The region that a given volume was found in."""
+    """The region that was asked for, or that a given volume was found in; None where the AWS chain decides."""
+    profile: str | None = None
+    """The profile that was asked for; None where the AWS chain decides."""
     log: Path | None = None
     """Where Ansible's own output of a failed run is kept."""
 
@@ -89,12 +93,6 @@ def collection_directory() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError(f"the collection {COLLECTION} is not installed beside the package ec2-backup")
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-def state_directory(environment: Mapping[str, str]) -> Path:
-    """Where logs are kept: ``$XDG_STATE_HOME/ec2-backup``, by the XDG base directory specification."""
-    base = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return Path(base) / "ec2-backup"
 
 
 class Observer:
@@ -130,8 +128,11 @@ def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], da
         text = message(data)
         if text.startswith("Warning: "):
             outcome.warnings.append(text.removeprefix("Warning: "))
+    elif action == SOURCE:
+        outcome.written["source"] = {key: result.get(key) for key in ("host", "path")}
     elif action == STREAM:
         outcome.source_warnings = list(result.get("source_warnings") or [])
+        outcome.written |= {key: result.get(key) for key in ("bytes", "stored_bytes", "sha256")}
     elif data.get("task") == "Tag the volume as complete":
         outcome.tagged = True
     elif data.get("task") == "Detach the volume":
@@ -139,11 +140,17 @@ def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], da
     elif action == f"{COLLECTION}.volume_find":
         outcome.region = result.get("region")
     elif action in MAKING:
+        if result.get("region"):
+            outcome.written["region"] = result["region"]
         for resource in (result.get("group_id"), result.get("instance_id")):
             if resource:
                 outcome.made[str(resource)] = None
     elif action == "ansible.builtin.set_fact":
-        volume = (result.get("ansible_facts") or {}).get("__ec2_backup_volume") or {}
+        facts = result.get("ansible_facts") or {}
+        volume, instance = facts.get("__ec2_backup_volume") or {}, facts.get("__ec2_backup_instance") or {}
+        for key, value in (("size_gib", volume.get("size_gib")), ("zone", instance.get("zone"))):
+            if value:
+                outcome.written[key] = value
         if volume.get("volume_id"):
             outcome.volume_id, outcome.given = str(volume["volume_id"]), bool(volume.get("given"))
             if not outcome.given:
@@ -158,11 +165,26 @@ def message(data: Mapping[str, Any]) -> str:
     return " ".join(str(text).split())
 
 
+def literal(value: Any) -> Any:
+    """The value, so marked that Ansible takes each string in it as it is.
+
+    It would fill in `{{ … }}` in an extra variable: saving a directory of such a name would run what is in it. The mark
+    is that of Ansible's own JSON (``ansible._internal._json._profiles._legacy``), in which runner hands variables on.
+    """
+    if isinstance(value, str):
+        return {"__ansible_unsafe": value}
+    if isinstance(value, Mapping):
+        return {key: literal(each) for key, each in value.items()}
+    return [literal(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 class Playbook:
     """One playbook of the collection, run once on this host."""
 
     def __init__(self, name: str, variables: Mapping[str, Any], run_id: str) -> None:
-        self.outcome = Outcome()
+        self.outcome = Outcome(
+            region=variables.get("ec2_backup_region") or None, profile=variables.get("ec2_backup_profile") or None
+        )
         self._name = name
         self._variables = variables
         self._run_id = run_id
@@ -210,16 +232,16 @@ class Playbook:
             return False  # no event files
 
         collection = collection_directory()
-        config = private / "ansible.cfg"
-        config.write_text(_CONFIG.format(private=private, collections=collection.parents[2]))
+        settings = private / "ansible.cfg"
+        settings.write_text(_CONFIG.format(private=private, collections=collection.parents[2]))
         here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         runner = ansible_runner.run(
             private_data_dir=str(private),
             playbook=str(collection / "playbooks" / f"{self._name}.yml"),
             inventory={"all": {"hosts": {"localhost": here}}},
-            extravars=dict(self._variables),
+            extravars=literal(dict(self._variables)),
             envvars={
-                "ANSIBLE_CONFIG": str(config),
+                "ANSIBLE_CONFIG": str(settings),
                 "ANSIBLE_FORCE_COLOR": "0",
                 "ANSIBLE_NOCOLOR": "1",
                 # ansible-playbook stands beside our interpreter, on the user's PATH or not.
@@ -228,6 +250,8 @@ class Playbook:
                 "TMPDIR": str(private / TEMPORARY),
                 meter.VARIABLE: str(private / COUNTERS),
                 processes.MARKER: self._run_id,
+                **locales.for_ansible(),
+                **config.keys_hidden(self._variables, os.environ),
             },
             quiet=True,
             suppress_env_files=False,
@@ -237,17 +261,4 @@ class Playbook:
         self.outcome.rc = 1 if runner.rc is None else runner.rc
         if self.outcome.rc != 0:
             output = Path(runner.config.artifact_dir) / "stdout"
-            self.outcome.log = _keep_log(output, f"{self._run_id}-{self._name}")
-
-
-def _keep_log(output: Path, log_name: str) -> Path | None:
-    """Copy Ansible's output to where it outlives the run; None where that can't be done, for a log is not the job."""
-    try:
-        directory = state_directory(os.environ) / "log"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = directory / f"{log_name}.log"
-        shutil.copyfile(output, kept)
-        kept.chmod(0o600)
-    except OSError:
-        return None
-    return kept
+            self.outcome.log = logs.keep(output, f"{self._run_id}-{self._name}", os.environ)

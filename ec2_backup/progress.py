@@ -14,6 +14,7 @@ STARTING = "starting"
 CLEANING = "cleaning up"
 COMMITTING = "committing"
 LAUNCHING = "launching"
+CHECKING = "checking"
 MEASURING = "measuring"
 STREAMING = "streaming"
 RESTORING = "restoring"
@@ -76,6 +77,8 @@ class State:
     """Whether the stream that began last came to its end."""
     samples: tuple[tuple[float, int], ...] = ()
     """When how much had gone by, for the rate."""
+    rehearsal: bool = False
+    """Whether nothing is going to be made: the steps of a launch only check it."""
 
 
 def start(now: float) -> State:
@@ -141,12 +144,16 @@ def _phase(state: State, data: Mapping[str, Any]) -> str | None:
     place = (found[1], found[2])
     if place == ("volume", "detach"):  # of a backup's volume it is the commit
         return COMMITTING if state.command == "backup" else CLEANING
-    if place == ("stream", "receive") and state.command == "verify":
-        return VERIFYING
-    return LISTING if data.get("task") == LISTS_FILES else PHASES.get(place)
+    if place == ("stream", "receive") and (state.command == "verify" or state.phase == LISTING):
+        return LISTING if state.phase == LISTING else VERIFYING
+    phase = LISTING if data.get("task") == LISTS_FILES else PHASES.get(place)
+    return CHECKING if phase == LAUNCHING and state.rehearsal else phase
 
 
 def _after_success(state: State, module: str, result: Mapping[str, Any]) -> State:
+    if module == "set_fact":
+        session = (result.get("ansible_facts") or {}).get("__ec2_backup_session") or {}
+        return dataclasses.replace(state, rehearsal=state.rehearsal or bool(session.get("dry_run")))
     if module == "source_info" and state.command == "backup":
         return dataclasses.replace(state, total=result.get("archive_bytes"))
     if module == "manifest_info":

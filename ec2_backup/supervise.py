@@ -8,6 +8,7 @@ That tells too whether the account holds the run's backup: a call whose reply wa
 """
 
 import dataclasses
+import shlex
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +34,8 @@ class Supervised:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The backup's ``volume_id`` and ``warnings``; None unless it is complete and committed.
+        """The backup as the role hands it back: its ``volume_id`` and ``warnings`` at least; None unless it is complete
+        and committed.
 
         A play that broke off or was killed about the commit cannot report it, but the backup may be there: a volume
         that is tagged complete and has left its instance. The account knows; what the play did counts where it does
@@ -44,12 +46,17 @@ class Supervised:
             return dict(found)
         committed = [self.outcome.volume_id] if self.outcome.tagged and self.outcome.detached else []
         volume = next(iter([*self.complete, *committed]), None)
-        return {"volume_id": volume, "warnings": self.outcome.source_warnings} if volume else None
+        known = {**self.outcome.written, "volume_id": volume, "warnings": self.outcome.source_warnings}
+        return known if volume else None
 
 
-def by_hand(run_id: str, region: str | None) -> str:
-    """The command that cleans up after a run."""
-    return f"ec2-backup cleanup --run-id {run_id}" + (f" -e ec2_backup_region={region}" if region else "")
+def by_hand(run_id: str, region: str | None, profile: str | None = None) -> str:
+    """The command that cleans up after a run; after all runs that are past their expiry if none is named."""
+    only = f" --run-id {run_id}" if run_id else ""
+    # Elsewhere, or as somebody else, it would find nothing, and call that clean.
+    named = {"profile": profile, "region": region}
+    where = "".join(f" --{option} {shlex.quote(value)}" for option, value in named.items() if value)
+    return f"ec2-backup cleanup{only}{where}"
 
 
 def supervise(name: str, variables: Mapping[str, Any], run_id: str, observer: Observer) -> Supervised:
@@ -63,19 +70,41 @@ def supervise(name: str, variables: Mapping[str, Any], run_id: str, observer: Ob
         else:
             say(
                 f"{number.name}: still cleaning up after run {run_id}; if this is cut short, do it by hand: "
-                + by_hand(run_id, play.outcome.region)
+                + by_hand(run_id, play.outcome.region, play.outcome.profile)
             )
 
     with caught(on_signal) as signals:
-        try:
-            outcome = play.run(observer)
-        except Exception as error:  # whatever broke, the account has to be looked after
-            outcome = play.outcome
-            outcome.failures.append(f"the playbook could not be run: {in_words(error)}")
+        outcome = attempt(play, observer)
         settled = not outcome.launching or outcome.stats.get("ec2_backup_settled", {}).get(run_id)
         may_be_complete = outcome.committing and outcome.rc != 0
         left, complete = ([], []) if settled and not may_be_complete else clean(variables, run_id, outcome, observer)
     return Supervised(outcome, signals.first, [] if settled else left, tuple(complete))
+
+
+def attend(name: str, run_id: str, variables: Mapping[str, Any], observer: Observer) -> Supervised:
+    """Run a playbook that makes nothing in the account: a signal ends it in order, and there is nothing to clean up.
+
+    :param run_id: what its processes are known by, and its log.
+    """
+    play = Playbook(name, variables, run_id)
+
+    def on_signal(number: signal.Signals, is_first: bool) -> None:
+        if is_first:
+            say(f"{number.name}: ending")
+            play.interrupt()
+
+    with caught(on_signal) as signals:
+        outcome = attempt(play, observer)
+    return Supervised(outcome, signals.first, [])
+
+
+def attempt(play: Playbook, observer: Observer) -> Outcome:
+    """Run a playbook; if it cannot be run, that is its failure."""
+    try:
+        return play.run(observer)
+    except Exception as error:  # whatever broke, the account may have to be looked after
+        play.outcome.failures.append(f"the playbook could not be run: {in_words(error)}")
+        return play.outcome
 
 
 # A cleanup that ends without a result was broken off, by a signal to all there is for instance: it is begun again.

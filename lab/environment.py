@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _KEPT = ("AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE")
+ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
+"""CMD's: a policy (EC2_LAB_POLICY) is for whoever uses it. With any other one is the account's root user."""
 CHECKIP = "checkip.amazonaws.com"
 _SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -37,7 +39,7 @@ def for_command(environ: Mapping[str, str], endpoint: str, state: Path, region: 
     result["PATH"] = os.pathsep.join([tools, system_path(environ.get("PATH", ""))])
     result.update(
         AWS_ENDPOINT_URL=endpoint,
-        AWS_ACCESS_KEY_ID="AKIAIOSFODNN7EXAMPLE",
+        AWS_ACCESS_KEY_ID=ACCESS_KEY,
         # Long and unlike any word: Ansible blots a secret out wherever it appears in its output.
         AWS_SECRET_ACCESS_KEY="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         AWS_REGION=region,

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from moto.ec2.exceptions import (
+    DryRunClientError,
     EC2ClientError,
     InvalidSnapshotIdError,
     InvalidSubnetIdError,
@@ -31,6 +32,9 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
     """One region."""
 
     _loading = False
+
+    dry_run = False
+    """Whether the launch that is asked for is only to be checked."""
 
     def __init__(self, region_name: str, account_id: str) -> None:
         self._launches: dict[str, tuple[str, Any]] = {}
@@ -91,6 +95,8 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
         if behaviour not in (None, "", "stop", "terminate"):
             raise invalid(f"Value ({behaviour}) for parameter instanceInitiatedShutdownBehavior is invalid.")
         kwargs["lab_mappings"] = self._mappings(ami, kwargs.pop("block_device_mappings", []))
+        if self.dry_run:
+            raise DryRunClientError()
         reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
         if token and token != "ABCDE":  # moto's stand-in for no token
             self._launches[token] = (asked, reservation)

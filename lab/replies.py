@@ -68,6 +68,24 @@ def create_volume_once(original: Any) -> Any:
     return create_volume
 
 
+def run_instances_checked(original: Any) -> Any:
+    def run_instances(response: Any) -> Any:
+        """RunInstances that looks at what is asked for before it answers a dry run, as EC2 does.
+
+        EC2 has answered one with Unsupported for the type's zone, for instance:
+        https://github.com/awslabs/engineering-development-hub/issues/77
+        """
+        backend = response.ec2_backend
+        backend.dry_run = bool(response._get_param("DryRun", False))
+        response.error_on_dryrun = lambda: None  # the backend does that
+        try:
+            return original(response)
+        finally:
+            backend.dry_run = False
+
+    return run_instances
+
+
 def modify_shutdown_behaviour(original: Any) -> Any:
     def modify_instance_attribute(response: Any) -> Any:
         """ModifyInstanceAttribute with the attribute that moto leaves out."""

@@ -20,13 +20,15 @@ from xml.sax.saxutils import escape
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from . import checkip, computing, ec2, settings, untyped
+from . import checkip, computing, ec2, environment, policy, settings, untyped
 from .faults import Fault
 from .runtime import Runtime, set_current
 
 _FILTER_MAY_CHANGE = re.compile("SecurityGroup|ModifyInstanceAttribute|NetworkInterface|ReplaceSecurity")
+_KEY = re.compile(r"Credential=([^/]+)/")
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/aws4_request")
 _ERROR_CODE = re.compile(r"<Code>([^<]+)</Code>")
+_STATUSES = {"DryRunOperation": 412}  # where moto says 400
 _DROP_LOOK = 0.05  # seconds between two looks whether sshd is to be dropped
 
 
@@ -108,12 +110,13 @@ class Api:
         call = read_call(environ, body)
         faults = self._lab.faults.for_call(call.action)
         time.sleep(sum(fault.delay for fault in faults))
-        wrong = next((fault for fault in faults if fault.replaces_reply), None)
+        wrong = next((fault for fault in faults if fault.replaces_reply), None) or self._refusal(environ, call)
         headers: list[tuple[str, str]] = []
         status, reply = 0, b""
         if wrong is None or wrong.after:
             status, headers, reply = self._ask_moto(environ, call)
         code = error_code(status, reply)
+        status = _STATUSES.get(code, status)
         if wrong:
             kind, reply = error_body(call, wrong)
             status, headers, code = wrong.status, [("Content-Type", kind)], wrong.code or "dropped"
@@ -125,6 +128,21 @@ class Api:
         headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
         start_response(f"{status} {'OK' if status < 400 else 'Error'}", [*headers, ("Content-Length", str(len(reply)))])
         return [reply]
+
+    def _refusal(self, environ: dict[str, Any], call: Call) -> Fault | None:
+        """What a call is refused with that the policy does not allow."""
+        key = _KEY.search(environ.get("HTTP_AUTHORIZATION", ""))
+        allowed = self._lab.settings.policy
+        if allowed is None or not key or key[1] != environment.ACCESS_KEY:
+            return None
+        with self._lab.lock:
+            things = untyped.ec2_backends[policy.ACCOUNT][call.region or settings.Settings.region].tags
+            reader = policy.Reader(call.region, lambda name: things.get(name, {}))
+            refused = allowed.refused(reader.requests(call.service, call.action, call.parameters))
+        if refused is None:
+            return None
+        code, status = ("AccessDeniedException", 400) if call.service == "ssm" else ("UnauthorizedOperation", 403)
+        return Fault(code=code, status=status, message=policy.refusal(refused))
 
     def _ask_moto(self, environ: dict[str, Any], call: Call) -> tuple[int, list[tuple[str, str]], bytes]:
         answer: list[Any] = []

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .policy import Policy
+
 
 class SettingsError(ValueError):
     """A variable has a value that the lab cannot use; the text is one line for the user."""
@@ -25,6 +27,7 @@ class Settings:
     devices: str = "nitro"
     region: str = "us-east-1"
     faults: str = ""
+    policy: Policy | None = None
 
     def faults_file(self, state: Path) -> Path:
         return Path(self.faults) if self.faults else state / "faults.json"
@@ -47,7 +50,17 @@ def read(environment: Mapping[str, str]) -> Settings:
         devices=devices,
         region=environment.get("EC2_LAB_REGION") or Settings.region,
         faults=environment.get("EC2_LAB_FAULTS", ""),
+        policy=_policy(environment.get("EC2_LAB_POLICY", "")),
     )
+
+
+def _policy(name: str) -> Policy | None:
+    if not name:
+        return None
+    try:
+        return Policy(Path(name).read_text())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"EC2_LAB_POLICY is {name!r}, which cannot be used: {error}") from error
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:

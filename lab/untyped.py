@@ -6,6 +6,7 @@ from typing import Any
 
 from moto.ec2.models import EC2Backend as _EC2Backend
 from moto.ec2.models import amis as _amis
+from moto.ec2.models import ec2_backends as _ec2_backends
 from moto.ec2.models import elastic_block_store as _elastic_block_store
 from moto.ec2.models import instances as _instances
 from moto.ec2.responses import EC2Response as _EC2Response
@@ -13,6 +14,7 @@ from moto.moto_server.werkzeug_app import MotoRequestHandler as _MotoRequestHand
 from moto.ssm import models as _ssm
 
 amis: Any = _amis
+ec2_backends: Any = _ec2_backends
 elastic_block_store: Any = _elastic_block_store
 instances: Any = _instances
 ssm: Any = _ssm

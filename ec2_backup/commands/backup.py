@@ -4,22 +4,36 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import FilterError, compose
-from ec2_backup import __version__, options
-from ec2_backup.report import conclude_failure, emit
-from ec2_backup.status import Status, UserError, say
-from ec2_backup.supervise import Supervised, supervise
+from ec2_backup import dry_run, options
+from ec2_backup.report import Report, failure_status, name, tell_failure
+from ec2_backup.status import Status, UserError
+from ec2_backup.supervise import Supervised, attend, supervise
 
 EPILOG = """\
+examples:
+  ec2-backup /srv/data
+  ec2-backup --exclude .cache --compress zstd /home
+  ec2-backup -v vol-0123456789abcdef0 --verify /srv/data
+
+`ec2-backup help` lists the other commands: restore, verify, list, cleanup.
+"""
+
+DETAILS = """\
 environment:
   EC2_BACKUP_FLAGS_AWS  options as `aws ec2 run-instances` takes them, such as
                         "--instance-type t3.nano --subnet-id subnet-1"
   EC2_BACKUP_FLAGS_SSH  options for every ssh, such as "-i ~/key"
   EC2_BACKUP_VERBOSE    if not empty, as --verbose
   AWS_PROFILE, AWS_REGION, ...  as every AWS tool reads them
+
+files:
+  ~/.config/ec2-backup/config.yml  role variables, such as
+                        `ec2_backup_instance_type: t3.nano`; an option goes
+                        before the environment, and that before the file
 
 exit status:
   0 done   1 failed, nothing left behind   2 wrong usage
@@ -31,42 +45,41 @@ exit status:
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> options.Parser:
     """The parser of ``backup``, which is also what is meant when no command is named."""
     result = options.Parser(
         prog="ec2-backup",
+        usage="ec2-backup [OPTION]... DIR",
         description="Back a directory up onto an Amazon EBS volume, and print the volume's ID.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        details=DETAILS,
     )
     result.add_argument("directory", metavar="DIR", help="the directory to back up")
-    result.add_argument("-v", dest="volume", metavar="VOLUME_ID", type=options.volume_id, help="write to this volume")
+    result.add_argument(
+        "-v", dest="volume", metavar="VOLUME_ID", type=options.volume_id, help="write to this volume, not to a new one"
+    )
+    result.add_argument("--verify", action="store_true", help="read it back before it counts as a backup")
+    result.add_argument("--force", action="store_true", help="overwrite what the given volume holds")
+    result.add_argument("--dry-run", action="store_true", help="check everything, print the plan, make nothing")
     add_selection(result)
     add_filters(result)
-    result.add_argument("--verify", action="store_true", help="read the volume back before it counts as a backup")
-    result.add_argument(
-        "--force", action="store_true", help="overwrite a filesystem or a partition table on the given volume"
-    )
+    options.add_instance(result)
     options.add_common(result)
-    result.add_argument("--version", action="version", version=f"ec2-backup {__version__}")
     return result
 
 
 def add_selection(result: argparse.ArgumentParser) -> None:
     """Add the options that leave something out."""
-    group = result.add_argument_group("what is left out (see docs/filters.md)")
+    group = result.add_argument_group("selection")
     group.add_argument(
-        "--exclude",
-        metavar="PATTERN",
-        action="append",
-        help="leave out what matches: *.o, /srv/cache, ./tmp; may be repeated",
+        "--exclude", metavar="PATTERN", action="append", help="leave out what matches: *.o, /srv/cache, ./tmp"
     )
     group.add_argument(
         "--exclude-from",
         metavar="FILE",
         type=os.path.abspath,
         action="append",
-        help="leave out what matches a pattern of this file, one a line",
+        help="leave out what matches a line of this file",
     )
     group.add_argument("--exclude-caches", action="store_true", help="leave out what is marked by a CACHEDIR.TAG")
     group.add_argument("--one-file-system", action="store_true", help="leave out other filesystems that are mounted")
@@ -74,23 +87,24 @@ def add_selection(result: argparse.ArgumentParser) -> None:
 
 def add_filters(result: argparse.ArgumentParser) -> None:
     """Add the options that say what the archive goes through."""
-    group = result.add_argument_group("what the archive goes through")
+    group = result.add_argument_group("filters")
     group.add_argument("--compress", metavar="NAME[:LEVEL]", help="compress here: zstd, gzip, xz, lz4 or bzip2")
     group.add_argument("--encrypt", metavar="NAME:RECIPIENT", help="encrypt here: age:RECIPIENT or gpg:RECIPIENT")
     group.add_argument("-l", dest="local_filter", metavar="FILTER", help="pipe it through this command here instead")
-    group.add_argument(
-        "-r", dest="remote_filter", metavar="FILTER", help="pipe it through this command on the instance"
-    )
+    group.add_argument("-r", dest="remote_filter", metavar="FILTER", help="pipe it through this on the instance")
 
 
-def check_filters(arguments: argparse.Namespace) -> None:
+def check_filters(variables: Mapping[str, Any]) -> None:
     """Refuse filters that would be refused later, when Ansible has started."""
-    if arguments.local_filter and (arguments.compress or arguments.encrypt):
+    local, compress, encrypt = (
+        str(variables.get(f"ec2_backup_{name}") or "") for name in ("local_filter", "compress", "encrypt")
+    )
+    if local and (compress or encrypt):
         raise UserError(
             "-l cannot be combined with --compress or --encrypt: put the whole pipeline into -l", Status.USAGE
         )
     try:
-        compose(arguments.compress or "", arguments.encrypt or "")
+        compose(compress, encrypt)
     except FilterError as error:
         raise UserError(str(error), Status.USAGE) from error
 
@@ -109,33 +123,60 @@ def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]
         remote_filter=arguments.remote_filter,
         force=arguments.force or None,
         verify=arguments.verify or None,
+        dry_run=arguments.dry_run or None,
     )
     # The wrapper has to know the run's ID to say what is left of it, whatever becomes of the playbook.
     settled = {"ec2_backup_source": os.path.abspath(arguments.directory), "ec2_backup_run_id": run_id}
-    return {**asked, **dict(arguments.variables), **settled}
+    return options.settings(arguments, {**asked, **settled})
 
 
-def conclude(run: Supervised, run_id: str) -> int:
+def as_object(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The backup for programs; docs/json.md tells the fields.
+
+    :param result: as the role hands it back; of a run that was killed at its very end not all may be known.
+    """
+    source = result.get("source") or {}
+    return {
+        "dry_run": False,
+        "volume_id": result["volume_id"],
+        "source": {"host": name(source.get("host")), "path": name(source.get("path"))},
+        **{key: result.get(key) for key in ("bytes", "sha256", "stored_bytes", "size_gib", "zone", "region")},
+    }
+
+
+def conclude(run: Supervised, report: Report) -> int:
     """Print the volume's ID, or the error, and return the status to leave with."""
     outcome, result = run.outcome, run.result
+    done = bool(result) and run.signal is None and run.left == []
     for warning in [*outcome.warnings, *(result["warnings"] if result else [])]:
-        say(f"warning: {warning}")
-    printed = emit(result["volume_id"]) if result else False
-    if run.signal is None and result and run.left == []:
-        if outcome.rc != 0:
-            say(f"warning: ansible-playbook ended with status {outcome.rc} when the backup was complete already")
-        status = Status.INCOMPLETE_SOURCE if result["warnings"] else Status.DONE
-        return status if printed else Status.FAILED
-    return conclude_failure(run, run_id, bool(result))
+        report.warn(warning)
+    if done and outcome.rc != 0:
+        report.warn(f"ansible-playbook ended with status {outcome.rc} when the backup was complete already")
+    status = failure_status(run)
+    if result:
+        if done:
+            status = Status.INCOMPLETE_SOURCE if result["warnings"] else Status.DONE
+        volume = result["volume_id"]
+        if not report.result(status, as_object(result), [volume], volume) and done:
+            status = Status.FAILED
+    if not done:
+        tell_failure(run, report, bool(result))
+    return report.end(status)
 
 
 def backup(argv: Sequence[str]) -> int:
     """The command ``backup``."""
     arguments = parser().parse_args(argv)
-    check_filters(arguments)
     options.check_environment()
     run_id = options.new_run_id()
+    variables = role_variables(arguments, run_id)
+    check_filters(variables)
     with options.watch(arguments) as observer:
-        run = supervise("backup", role_variables(arguments, run_id), run_id, observer)
+        rehearsal = dry_run.asked_for(variables)
+        if rehearsal:  # which makes nothing that would have to be cleaned up
+            run = attend("backup", run_id, variables, observer)
+        else:
+            run = supervise("backup", variables, run_id, observer)
         observer.finish()
-        return conclude(run, run_id)
+        report = Report("backup", run_id, observer.phases)
+        return dry_run.conclude(run, report) if rehearsal else conclude(run, report)

@@ -2,20 +2,28 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """``ec2-backup cleanup``: remove what backups have left behind."""
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ec2_backup import options
-from ec2_backup.playbook import Outcome, Playbook
-from ec2_backup.report import emit, say_cause
+from ec2_backup.report import Report, tell_failure
 from ec2_backup.status import Status
+from ec2_backup.supervise import Supervised, attend, by_hand
+
+EPILOG = """\
+examples:
+  ec2-backup cleanup --dry-run
+  ec2-backup cleanup --run-id 20261122t184500z-1f2e3d4c
+"""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> options.Parser:
     """The parser of ``cleanup``."""
     result = options.Parser(
         prog="ec2-backup cleanup",
+        usage="ec2-backup cleanup [OPTION]...",
         description="Remove what backups left behind: all that is past its expiry, or all of one run.",
+        epilog=EPILOG,
     )
     result.add_argument("--run-id", metavar="ID", help="remove what this run made, expired or not")
     result.add_argument("--dry-run", action="store_true", help="only list what would be removed")
@@ -23,29 +31,45 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def conclude(outcome: Outcome) -> int:
-    """Print what was removed, and return the status to leave with."""
-    told = outcome.stats.get("ec2_backup_cleanup") or {}
+def lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """A line for people for each thing that was removed, or would be."""
     for item in told.get("removed", []):
-        emit(f"{item['action']} {item['kind']} {item['id']} of run {item['run_id']}")
+        yield f"{item['action']} {item['kind']} {item['id']} of run {item['run_id']}"
     for item in told.get("would", []):
-        emit(f"would be {item['action']}: {item['kind']} {item['id']} of run {item['run_id']}")
-    if outcome.rc == 0:
-        return Status.DONE
-    say_cause(outcome)
-    return Status.LEFT_BEHIND if told.get("left") else Status.FAILED
+        yield f"would be {item['action']}: {item['kind']} {item['id']} of run {item['run_id']}"
+
+
+def conclude(run: Supervised, asked: Mapping[str, Any], report: Report) -> int:
+    """Print what was removed, and return the status to leave with.
+
+    :param asked: the role variables.
+    """
+    outcome = run.outcome
+    told = outcome.stats.get("ec2_backup_cleanup") or {}
+    left = [item["id"] for item in told.get("left", [])]
+    done = run.signal is None and outcome.rc == 0
+    status = Status.DONE if done else 128 + run.signal if run.signal else Status.LEFT_BEHIND if left else Status.FAILED
+    if told:
+        fields = {
+            "dry_run": asked["ec2_backup_cleanup_dry_run"],
+            **{key: told.get(key, []) for key in ("removed", "would", "left", "kept", "complete")},
+        }
+        if not report.result(status, fields, lines(told), "what was removed") and done:
+            return report.end(Status.FAILED)
+    if not done:
+        tell_failure(run, report)
+        report.left = left or None
+        report.remedy = by_hand(asked["ec2_backup_cleanup_run_id"], outcome.region, outcome.profile)
+    return report.end(status)
 
 
 def cleanup(argv: Sequence[str]) -> int:
     """The command ``cleanup``: one line on stdout for each thing that it removed, or would remove."""
     arguments = parser().parse_args(argv)
     options.check_environment()
-    variables = {
-        **dict(arguments.variables),
-        "ec2_backup_cleanup_run_id": arguments.run_id or "",
-        "ec2_backup_cleanup_dry_run": arguments.dry_run,
-    }
+    settled = options.given(cleanup_run_id=arguments.run_id or "", cleanup_dry_run=arguments.dry_run)
+    variables = options.settings(arguments, settled)
     with options.watch(arguments) as observer:
-        outcome = Playbook("cleanup", variables, options.new_run_id()).run(observer)
+        run = attend("cleanup", options.new_run_id(), variables, observer)
         observer.finish()
-        return conclude(outcome)
+        return conclude(run, variables, Report("cleanup", arguments.run_id, observer.phases))

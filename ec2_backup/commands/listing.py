@@ -3,7 +3,6 @@
 """``ec2-backup list``: what backups there are."""
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -14,14 +13,18 @@ from typing import Any
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.catalog import price_table
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags
 from ec2_backup import options
-from ec2_backup.playbook import Outcome, Playbook
 from ec2_backup.progress import binary
-from ec2_backup.report import emit, say_cause
+from ec2_backup.report import Report, emit_result, failure_status, tell_failure
 from ec2_backup.status import Status, UserError, say
-
-JSON_VERSION = 1  # of what --json prints: keys may be added within it
+from ec2_backup.supervise import Supervised, attend
 
 EPILOG = """\
+examples:
+  ec2-backup list --source /srv/data
+  ec2-backup list --host 'web*' --json
+"""
+
+DETAILS = """\
 states:
   complete     a backup
   writing      being written now
@@ -29,6 +32,8 @@ states:
                worth keeping (see `ec2-backup cleanup`); one that was given
                with -v may be written to again
   unknown      its tags do not say
+
+A pattern's '*' matches '/' too.
 
 USD/MONTH is the volume's list price in us-east-1, wherever it is, unless
 -e ec2_backup_catalog_prices='{"gp3": 0.0952}' gives other prices per GiB.
@@ -44,22 +49,22 @@ def source(text: str) -> str:
     return text if set(text) & set("*?[") else os.path.abspath(text)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> options.Parser:
     """The parser of ``list``."""
     result = options.Parser(
         prog="ec2-backup list",
+        usage="ec2-backup list [OPTION]...",
         description="List the backups that there are in a region, the newest first.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        details=DETAILS,
     )
     result.add_argument(
         "--source",
         metavar="PATTERN",
         type=source,
-        help="only backups of this path, or of those that match this shell pattern ('*' matches '/' too)",
+        help="only backups of this path; or a shell pattern",
     )
-    result.add_argument("--host", metavar="HOST", help="only backups of this host; a shell pattern too")
-    result.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    result.add_argument("--host", metavar="HOST", help="only backups of this host; or a shell pattern")
     options.add_common(result)
     return result
 
@@ -176,28 +181,24 @@ def check_prices(prices: Any) -> None:
         raise UserError(str(error), Status.USAGE) from error
 
 
-def _print_table(entries: Sequence[Entry]) -> bool:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    encoding = sys.stdout.encoding or "utf-8"
+def _lines(entries: Sequence[Entry]) -> list[str]:
+    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     # A name that the terminal has no characters for must not keep the list in.
-    return all(emit(line.encode(encoding, "replace").decode(encoding), "the list") for line in table(entries, width))
+    return [line.encode(encoding, "replace").decode(encoding) for line in table(entries, width)]
 
 
-def conclude(outcome: Outcome, variables: Mapping[str, Any], as_json: bool) -> int:
+def conclude(run: Supervised, variables: Mapping[str, Any], report: Report) -> int:
     """Print the list, or the error, and return the status to leave with."""
-    if outcome.rc != 0:
-        say_cause(outcome)
-        return Status.FAILED
-    entries = outcome.stats.get("ec2_backup_catalog") or []
-    if as_json:
-        printed = emit(json.dumps({"version": JSON_VERSION, "volumes": entries}), "the list")
-    elif entries:
-        printed = _print_table(entries)
-    else:
+    if run.signal is not None or run.outcome.rc != 0:
+        tell_failure(run, report)
+        return report.end(failure_status(run))
+    entries = run.outcome.stats.get("ec2_backup_catalog") or []
+    if not entries and not report.as_json:
         filtered = any(variables.get(f"ec2_backup_catalog_{name}") for name in ("source", "host"))
         say(f"no backups in {region(variables)}" + (" match" if filtered else ""))
-        printed = True
-    return Status.DONE if printed else Status.FAILED
+        return Status.DONE
+    return emit_result(report, Status.DONE, {"volumes": entries}, _lines(entries), "the list")
 
 
 def listing(argv: Sequence[str]) -> int:
@@ -205,9 +206,9 @@ def listing(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     options.check_environment()
     asked = options.given(catalog_source=arguments.source, catalog_host=arguments.host)
-    variables = {**dict(arguments.variables), **asked}
+    variables = options.settings(arguments, asked)
     check_prices(variables.get("ec2_backup_catalog_prices"))
     with options.watch(arguments) as observer:
-        outcome = Playbook("list", variables, options.new_run_id()).run(observer)
+        run = attend("list", options.new_run_id(), variables, observer)
         observer.finish()
-        return conclude(outcome, variables, arguments.json)
+        return conclude(run, variables, Report("list", None, observer.phases))

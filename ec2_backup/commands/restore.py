@@ -7,30 +7,30 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import unquote
 from ec2_backup import options
-from ec2_backup.report import conclude_failure, output_failed
-from ec2_backup.status import Status, UserError, say
+from ec2_backup.report import Report, about_backup, failure_status, name, tell_failure
+from ec2_backup.status import Status, UserError
 from ec2_backup.supervise import Supervised, supervise
 
 EPILOG = """\
 examples:
   ec2-backup restore vol-0123456789abcdef0 /srv/restored
   ec2-backup restore --path etc/passwd snap-0123456789abcdef0 /tmp/etc
-  ec2-backup restore --list-files vol-0123456789abcdef0
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> options.Parser:
     """The parser of ``restore``."""
     result = options.Parser(
         prog="ec2-backup restore",
+        usage="ec2-backup restore [OPTION]... VOLUME [TARGET]",
         description="Restore a directory from a volume or a snapshot. The volume is only read.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument(
         "volume", metavar="VOLUME", type=options.volume_or_snapshot_id, help="a volume's or a snapshot's ID"
@@ -42,10 +42,11 @@ def parser() -> argparse.ArgumentParser:
         dest="members",
         metavar="PATH",
         action="append",
-        help="restore only this, a path below what was saved; may be repeated",
+        help="restore only this, a path in what was saved",
     )
     result.add_argument("--list-files", action="store_true", help="print the names, and write nothing")
     options.add_undoing(result)
+    options.add_instance(result)
     options.add_common(result)
     return result
 
@@ -62,29 +63,55 @@ def role_variables(arguments: argparse.Namespace, run_id: str, listing: Path | N
         target=os.path.abspath(arguments.target) if arguments.target else None,
         restore_listing=str(listing) if listing else None,
     )
-    return {**asked, **options.undoing(arguments), **dict(arguments.variables), **settled}
+    return options.settings(arguments, {**asked, **options.undoing(arguments), **settled})
 
 
-def conclude(run: Supervised, run_id: str, listing: Path | None) -> int:
+def conclude(run: Supervised, listing: Path | None, report: Report) -> int:
     """Say what could not be restored, print the list of files, and return the status to leave with."""
     restored = run.outcome.stats.get("ec2_backup_restored", {}).get("localhost")
     for warning in run.outcome.warnings:
-        say(f"warning: {warning}")
+        report.warn(warning)
     if restored and restored["denied"]:
-        say(f"warning: {restored['denied']}")
+        report.warn(restored["denied"])
     if run.signal is None and restored and run.left == [] and run.outcome.rc == 0:
-        return Status.DONE if listing is None or print_file(listing) else Status.FAILED
-    return conclude_failure(run, run_id)
+        return report.end(Status.DONE if print_result(restored, listing, report) else Status.FAILED)
+    tell_failure(run, report)
+    return report.end(failure_status(run))
 
 
-def print_file(path: Path) -> bool:
+def print_result(restored: Mapping[str, Any], listing: Path | None, report: Report) -> bool:
+    """Print for people the list of files if there is one, and nothing else; return whether it got out."""
+    if not report.as_json:
+        return listing is None or print_file(listing, report)
+    fields = {
+        "volume_id": restored["volume_id"],
+        "target": name(restored["target"]) or None,
+        **{key: restored[key] for key in ("bytes", "sha256", "members")},
+        "backup": about_backup(restored["manifest"]),
+    }
+    if listing is None:
+        return report.result(Status.DONE, fields, [], "the result")
+    return report.result(Status.DONE, fields, [], FILES, ("files", names(listing)))
+
+
+FILES = "the list of files"
+
+
+def names(listing: Path) -> Iterator[Any]:
+    """The names in a list of files, which are quoted as tar does it with ``--quoting-style=escape``."""
+    with listing.open("rb") as lines:
+        for line in lines:
+            yield name(unquote(line.removesuffix(b"\n")))
+
+
+def print_file(path: Path, report: Report) -> bool:
     """Copy a file to standard output; return whether it got out."""
     try:
         with path.open(errors="surrogateescape") as source:
             shutil.copyfileobj(source, sys.stdout)
         sys.stdout.flush()
     except OSError as error:
-        output_failed("the list of files", error)
+        report.output_failed(FILES, error)
         return False
     return True
 
@@ -98,8 +125,10 @@ def restore(argv: Sequence[str]) -> int:
         raise UserError("the following arguments are required: TARGET (try --help)", Status.USAGE)
     options.check_environment()
     run_id = options.new_run_id()
-    with tempfile.TemporaryDirectory(prefix="ec2-backup-list-") as directory, options.watch(arguments) as observer:
+    with tempfile.TemporaryDirectory(prefix="ec2-backup-list-") as directory:
         listing = Path(directory) / "files" if arguments.list_files else None
-        run = supervise("restore", role_variables(arguments, run_id, listing), run_id, observer)
-        observer.finish()
-        return conclude(run, run_id, listing)
+        variables = role_variables(arguments, run_id, listing)
+        with options.watch(arguments) as observer:
+            run = supervise("restore", variables, run_id, observer)
+            observer.finish()
+            return conclude(run, listing, Report("restore", run_id, observer.phases))

@@ -4,37 +4,42 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ec2_backup import options
-from ec2_backup.report import conclude_failure, emit
+from ec2_backup.report import Report, about_backup, failure_status, reworded, tell_failure
 from ec2_backup.status import Status, say
 from ec2_backup.supervise import Supervised, supervise
 
 EPILOG = """\
-The data is read back on an instance, and its SHA-256 compared there: nothing but the result leaves AWS.
-With --against the archive is sent here, to be compared with a directory.
-
 examples:
   ec2-backup verify vol-0123456789abcdef0 snap-0123456789abcdef0
   ec2-backup verify --against /srv/data vol-0123456789abcdef0
 """
 
+DETAILS = """\
+The data is read back on an instance, and its SHA-256 compared there: nothing
+but the result leaves AWS. With --against the archive is sent here, to be
+compared with a directory.
+"""
 
-def parser() -> argparse.ArgumentParser:
+
+def parser() -> options.Parser:
     """The parser of ``verify``."""
     result = options.Parser(
         prog="ec2-backup verify",
+        usage="ec2-backup verify [OPTION]... VOLUME...",
         description="Read backups back, and compare them with what was sent. Prints a line for each.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        details=DETAILS,
     )
     result.add_argument(
         "volumes", metavar="VOLUME", nargs="+", type=options.volume_or_snapshot_id, help="volumes or snapshots"
     )
-    result.add_argument("--against", metavar="DIR", help="compare with this directory too, and name the differences")
+    result.add_argument("--against", metavar="DIR", help="compare with this directory too")
     options.add_undoing(result)
+    options.add_instance(result)
     options.add_common(result)
     return result
 
@@ -45,22 +50,57 @@ def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]
         verify_against=os.path.abspath(arguments.against) if arguments.against else None,
     )
     settled = {"ec2_backup_volume_ids": list(dict.fromkeys(arguments.volumes)), "ec2_backup_run_id": run_id}
-    return {**asked, **options.undoing(arguments), **dict(arguments.variables), **settled}
+    return options.settings(arguments, {**asked, **options.undoing(arguments), **settled})
 
 
-def conclude(run: Supervised, run_id: str) -> int:
-    """Print a line for each volume, name the differences, and return the status to leave with."""
-    verified = run.outcome.stats.get("ec2_backup_verified", {}).get("localhost") or []
-    printed = True
+def as_object(finding: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found of one volume, for programs; docs/json.md tells the fields."""
+    members = finding.get("members", -1)
+    return {
+        "volume_id": finding["volume_id"],
+        "good": finding["good"],
+        "message": message(finding),
+        "backup": about_backup(finding.get("manifest") or {}),
+        "members": members if members >= 0 else None,
+        "differences": finding.get("differences", []),
+        "differences_count": finding.get("differences_count", 0),
+    }
+
+
+def message(finding: Mapping[str, Any]) -> str:
+    """What was found of one volume, in words that do not name it again."""
+    text = " ".join(finding["message"].split())
+    text = text if finding["good"] else reworded(text)
+    return text.removeprefix(f"Volume {finding['volume_id']}: ").removeprefix("good, ")
+
+
+def lines(verified: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for people for each volume; between them the differences are named on stderr."""
     for finding in verified:
         good = "good" if finding["good"] else "differs" if finding.get("differences") else "BAD"
-        message = finding["message"].strip().removeprefix(f"Volume {finding['volume_id']}: ").removeprefix("good, ")
-        printed = emit(f"{finding['volume_id']} {good}: {message}") and printed
+        yield f"{finding['volume_id']} {good}: {message(finding)}"
         for difference in finding.get("differences", []):
             say(difference)
-    if run.signal is None and run.left == [] and verified:
-        return Status.DONE if printed and all(finding["good"] for finding in verified) else Status.FAILED
-    return conclude_failure(run, run_id)
+
+
+def conclude(run: Supervised, report: Report) -> int:
+    """Print a line for each volume, name the differences, and return the status to leave with."""
+    verified = run.outcome.stats.get("ec2_backup_verified", {}).get("localhost") or []
+    bad = [finding["volume_id"] for finding in verified if not finding["good"]]
+    ended = bool(verified) and run.signal is None and run.left == []
+    status = failure_status(run) if not ended or bad else Status.DONE
+    for warning in run.outcome.warnings:
+        report.warn(warning)
+    if verified:
+        fields = {"volumes": [as_object(finding) for finding in verified]}
+        if not report.result(status, fields, lines(verified), "the result") and ended:
+            status = Status.FAILED
+    if bad and report.as_json:
+        report.log = run.outcome.log
+        report.error(f"{len(bad)} of {len(verified)} are not good: {', '.join(bad)}")
+    if not ended:
+        tell_failure(run, report)
+    return report.end(status)
 
 
 def verify(argv: Sequence[str]) -> int:
@@ -68,7 +108,8 @@ def verify(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     options.check_environment()
     run_id = options.new_run_id()
+    variables = role_variables(arguments, run_id)
     with options.watch(arguments) as observer:
-        run = supervise("verify", role_variables(arguments, run_id), run_id, observer)
+        run = supervise("verify", variables, run_id, observer)
         observer.finish()
-        return conclude(run, run_id)
+        return conclude(run, Report("verify", run_id, observer.phases))

@@ -8,7 +8,7 @@ import os
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import catalog, cleanup, filters, flags, plan
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import catalog, cleanup, estimate, filters, flags, plan
 
 
 def _filter(function):
@@ -38,6 +38,7 @@ class FilterModule:
         return {
             "architecture": _filter(plan.architecture),
             "aws_flags": _filter(flags.parse_aws_flags),
+            "backup_plan": _filter(estimate.backup_plan),
             "catalog": _filter(catalog.entries),
             "cleanup_progress": _filter(cleanup.progress),
             "device_candidates": _filter(plan.device_candidates),

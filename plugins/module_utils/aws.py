@@ -30,6 +30,21 @@ def error_code(error: BaseException) -> str:
     return str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
 
 
+def rehearse(call: Callable[..., Any], **wanted: Any) -> None:
+    """Have EC2 check a call, and carry nothing out.
+
+    EC2 then refuses with the code C(DryRunOperation) what it would have done
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonParameters.html).
+
+    :raises ClientError: what EC2 would refuse the call for, such as C(UnauthorizedOperation).
+    """
+    try:
+        call(**wanted, DryRun=True)
+    except ClientError as error:
+        if error_code(error) != "DryRunOperation":
+            raise
+
+
 def patiently(
     call: Callable[[], Any],
     passing: Collection[str],

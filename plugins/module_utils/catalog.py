@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What backups there are, from the volumes' tags alone: the decisions of the role catalog, without I/O.
 
-Volumes come as M(amazon.aws.ec2_vol_info) returns them. Tags are anybody's to edit: whatever they hold, or lack, the
+Volumes come as M(ec2_backup.ebs.volume_list) returns them. Tags are anybody's to edit: whatever they hold, or lack, the
 volume is listed with what can be read.
 """
 
@@ -43,7 +43,7 @@ GP3_IOPS, GP3_THROUGHPUT = 3000, 125
 # From IOPS x on, io2's IOPS cost y of the first ones' price.
 IO2_TIERS = ((0, 1.0), (32000, 0.7), (64000, 0.49))
 
-Volume = Any  # as amazon.aws.ec2_vol_info returns it
+Volume = Any  # as the module volume_list returns it
 Entry = Any  # what is told of one volume
 
 

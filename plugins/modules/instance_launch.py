@@ -44,7 +44,10 @@ options:
     description: A key pair for the image's own login.
     type: str
   security_group_ids:
-    description: The security groups.
+    description:
+      - The security groups.
+      - None may be named in check mode only, where a group of the run's own cannot be there yet. EC2 then checks the
+        launch with the default group of the VPC.
     type: list
     elements: str
     required: true
@@ -71,8 +74,11 @@ extends_documentation_fragment:
   - amazon.aws.boto3
 attributes:
   check_mode:
-    description: Is skipped in check mode.
-    support: none
+    description:
+      - Asks EC2 to check the very same call, and to make nothing (C(DryRun)). EC2 checks permissions, image, subnet,
+        groups, key pair, the type's zone and the volume's figures; not quotas, capacity and the KMS key.
+      - RV(instance_id) is an empty string then, and RV(candidate) the first that EC2 does not refuse.
+    support: full
 """
 
 EXAMPLES = r"""
@@ -92,7 +98,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 instance_id:
-  description: The instance.
+  description: The instance; an empty string in check mode.
   returned: success
   type: str
 candidate:
@@ -104,6 +110,11 @@ passed_over:
   returned: always
   type: list
   elements: dict
+region:
+  description: The region that was asked.
+  returned: success
+  type: str
+  sample: us-east-1
 """
 
 import contextlib
@@ -113,7 +124,7 @@ import uuid
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_specifications
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import error_code, patiently
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import error_code, patiently, rehearse
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
@@ -141,7 +152,9 @@ def block_device(volume):
 
 def request(params, candidate):
     """The arguments of RunInstances for one candidate."""
-    interface = {"DeviceIndex": 0, "SubnetId": candidate["subnet_id"], "Groups": params["security_group_ids"]}
+    interface = {"DeviceIndex": 0, "SubnetId": candidate["subnet_id"]}
+    if params["security_group_ids"]:
+        interface["Groups"] = params["security_group_ids"]
     if params["public_ip"]:
         interface["AssociatePublicIpAddress"] = True
     wanted = {
@@ -165,20 +178,39 @@ def request(params, candidate):
     return wanted
 
 
-def launch(client, params):
+def run(client, wanted):
+    """Launch; return the instance's ID."""
+    return client.run_instances(**wanted)["Instances"][0]["InstanceId"]
+
+
+def pretend(client, wanted):
+    """Have EC2 check a launch; there is no ID to return."""
+    rehearse(client.run_instances, **wanted)
+    return ""
+
+
+def launch(client, params, start=run):
     """Try the candidates; return (instance ID or None, the last candidate tried, those passed over)."""
     passed_over = []
     for candidate in params["candidates"]:
         try:
-            call = functools.partial(client.run_instances, **request(params, candidate))
-            instance = patiently(call, NOT_YET, NOT_YET_SECONDS)["Instances"][0]
+            call = functools.partial(start, client, request(params, candidate))
+            instance_id = patiently(call, NOT_YET, NOT_YET_SECONDS)
         except ClientError as error:
             if error_code(error) not in NO_ROOM:
                 raise
             passed_over.append(dict(candidate, code=error_code(error)))
         else:
-            return instance["InstanceId"], candidate, passed_over
+            return instance_id, candidate, passed_over
     return None, None, passed_over
+
+
+def nowhere(passed_over):
+    """Why no candidate would do, and what to do."""
+    tried = ", ".join("{instance_type} in {zone} ({code})".format(**candidate) for candidate in passed_over)
+    if all(candidate["code"] == "Unsupported" for candidate in passed_over):
+        return f"EC2 does not offer {tried}. Name another ec2_backup_instance_type, or a subnet of another zone."
+    return f"EC2 has no room for {tried}. Try later, or name other types in ec2_backup_instance_type_alternatives."
 
 
 def main():
@@ -199,20 +231,20 @@ def main():
             "volume": {"type": "dict"},
             "tags": {"type": "dict", "default": {}},
         },
-        supports_check_mode=False,
+        supports_check_mode=True,
     )
+    if not module.params["security_group_ids"] and not module.check_mode:
+        module.fail_json(msg="The instance was not launched: no security groups were named.")
+    start = pretend if module.check_mode else run
     try:
-        instance_id, candidate, passed_over = launch(module.client("ec2"), module.params)
+        instance_id, candidate, passed_over = launch(module.client("ec2"), module.params, start)
     except (BotoCoreError, ClientError) as error:
         module.fail_json_aws(error, msg="The instance was not launched")
     if instance_id is None:
-        tried = ", ".join("{instance_type} in {zone} ({code})".format(**candidate) for candidate in passed_over)
-        module.fail_json(
-            msg=f"The instance was not launched: EC2 has no room for {tried}. Try later, or name other types in "
-            "ec2_backup_instance_type_alternatives.",
-            passed_over=passed_over,
-        )
-    module.exit_json(changed=True, instance_id=instance_id, candidate=candidate, passed_over=passed_over)
+        module.fail_json(msg="The instance was not launched: " + nowhere(passed_over), passed_over=passed_over)
+    module.exit_json(
+        changed=True, instance_id=instance_id, candidate=candidate, passed_over=passed_over, region=module.region
+    )
 
 
 if __name__ == "__main__":

@@ -54,8 +54,9 @@ extends_documentation_fragment:
   - amazon.aws.boto3
 attributes:
   check_mode:
-    description: Is skipped in check mode.
-    support: none
+    description:
+      - Asks EC2 to check the same calls, and to do nothing (C(DryRun)). The rule is not checked, having no group yet.
+    support: full
 """
 
 EXAMPLES = r"""
@@ -75,7 +76,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 group_id:
-  description: The group; an empty string where there is none to delete.
+  description: The group; an empty string where there is none to delete, and in check mode where none was made.
   returned: success
   type: str
 """
@@ -85,7 +86,7 @@ import contextlib
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_specifications
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, error_code, patiently
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, error_code, patiently, rehearse
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
@@ -98,13 +99,18 @@ def find(client, name, vpc_id):
     return found[0]["GroupId"] if found else ""
 
 
-def create(client, params):
-    """Make the group; return (changed, its ID)."""
+def group(params):
+    """The arguments of CreateSecurityGroup."""
     wanted = {"GroupName": params["name"], "Description": params["description"], "VpcId": params["vpc_id"]}
     if params["tags"]:
         wanted["TagSpecifications"] = boto3_tag_specifications(params["tags"], ["security-group"])
+    return wanted
+
+
+def create(client, params):
+    """Make the group; return (changed, its ID)."""
     try:
-        return True, client.create_security_group(**wanted)["GroupId"]
+        return True, client.create_security_group(**group(params))["GroupId"]
     except ClientError as error:
         # A call whose reply was lost is sent again, and then refused for what it did itself.
         if error_code(error) != "InvalidGroup.Duplicate":
@@ -151,6 +157,22 @@ def absent(client, params):
     return patiently(delete, (*BUSY, "DependencyViolation"), params["timeout"])
 
 
+def present_checked(client, params):
+    """Returns what C(present) would, and changes nothing."""
+    found = find(client, params["name"], params["vpc_id"])
+    if not found:
+        patiently(lambda: rehearse(client.create_security_group, **group(params)), BUSY, params["timeout"])
+    return not found, found
+
+
+def absent_checked(client, params):
+    """Returns what C(absent) would, and changes nothing."""
+    found = find(client, params["name"], params["vpc_id"])
+    if found:
+        patiently(lambda: rehearse(client.delete_security_group, GroupId=found), BUSY, params["timeout"])
+    return bool(found), found
+
+
 def main():
     module = AnsibleAWSModule(
         argument_spec={
@@ -164,9 +186,11 @@ def main():
             "timeout": {"type": "int", "default": 60},
         },
         required_if=[("state", "present", ["description", "cidr"])],
-        supports_check_mode=False,
+        supports_check_mode=True,
     )
     doing = {"present": ("made", present), "absent": ("deleted", absent)}
+    if module.check_mode:
+        doing = {"present": ("made", present_checked), "absent": ("deleted", absent_checked)}
     verb, act = doing[module.params["state"]]
     try:
         changed, group_id = act(module.client("ec2"), module.params)

@@ -39,8 +39,8 @@ options:
 attributes:
   check_mode:
     description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: none
-    details: The keys cannot be foretold. The task is skipped.
+    support: full
+    details: The keys are made, which tells whether they can be, and removed at once; RV(directory) is not there.
 author:
   - The ec2-backup authors
 """
@@ -163,7 +163,7 @@ def open_session(module: AnsibleModule, directory: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     for tool in ("ssh", "ssh-keygen"):
         if module.get_bin_path(tool) is None:
             module.fail_json(
@@ -175,6 +175,8 @@ def main() -> None:
     try:
         directory = tempfile.mkdtemp(prefix="ec2-backup-", dir=base)
         result = open_session(module, directory)
+        if module.check_mode:
+            shutil.rmtree(directory)
     except BaseException as error:
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)

@@ -56,6 +56,18 @@ volume:
     size:
       description: Its size in GiB.
       type: int
+    volume_type:
+      description: Its type, such as V(gp3).
+      type: str
+    iops:
+      description: Its provisioned or inherent IOPS; 0 if its type has none.
+      type: int
+    throughput:
+      description: Its provisioned throughput in MiB/s; 0 if its type has none.
+      type: int
+    encrypted:
+      description: Whether it is encrypted.
+      type: bool
     state:
       description: Its state, such as V(available) or V(in-use).
       type: str
@@ -85,6 +97,7 @@ with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
 def returned(volume):
     """A volume as this module returns it."""
     result = {key: volume[key] for key in ("VolumeId", "AvailabilityZone", "Size", "State", "VolumeType", "Encrypted")}
+    result.update(Iops=volume.get("Iops") or 0, Throughput=volume.get("Throughput") or 0)
     result["Attachments"] = live_attachments(volume)
     return dict(camel_dict_to_snake_dict(result), tags=boto3_tag_list_to_ansible_dict(volume.get("Tags", [])))
 

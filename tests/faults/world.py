@@ -242,7 +242,7 @@ class World:
             "TMPDIR": str(self.tmp),
             processes.MARKER: str(number),
         }
-        for name in ("XDG_STATE_HOME", "EC2_BACKUP_VERBOSE", "PYTHONPATH"):
+        for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "EC2_BACKUP_VERBOSE", "PYTHONPATH"):
             result.pop(name, None)
         shadow = shadow_of(self.product)
         if shadow:

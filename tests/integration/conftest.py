@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
+POLICY = CHECKOUT / "docs" / "iam-policy.json"
+"""Holds for all that a test runs in a lab, and so is proven to suffice by each."""
 
 # For a lab in which EC2 takes little time, where that is of no interest.
 QUICK = {
@@ -54,7 +56,13 @@ class Lab:
             stdout=subprocess.PIPE,
             text=True,
             cwd=CHECKOUT,
-            env={**os.environ, "EC2_LAB_STATE": str(state), **settings},
+            env={
+                **os.environ,
+                "EC2_LAB_STATE": str(state),
+                "EC2_LAB_POLICY": str(POLICY),
+                "XDG_CONFIG_HOME": str(state / "no-settings"),  # a developer's own are not the tests'
+                **settings,
+            },
         )
 
     def ask(self, **request: Any) -> Any:

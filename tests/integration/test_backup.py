@@ -58,6 +58,7 @@ def test_the_playbook_saves_the_directory(lab, source, tmp_path):
     lab.assert_nothing_left(volume_id)
 
 
+@pytest.mark.heavy
 def test_the_collections_playbook_saves_a_directory_that_is_named_from_where_one_stands(lab, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_text("x")
@@ -98,6 +99,7 @@ def test_a_given_volume_is_written_and_kept_and_can_be_written_again(lab, source
     assert {instance["Placement"]["AvailabilityZone"] for instance in lab.instances()} == {"us-east-1c"}
 
 
+@pytest.mark.heavy
 def test_a_given_volume_in_another_region_is_found_and_used_there(lab, source, tmp_path):
     volume_id = lab.make_volume(zone="eu-central-1b")
     done = lab.backup("-v", volume_id, source)
@@ -107,6 +109,7 @@ def test_a_given_volume_in_another_region_is_found_and_used_there(lab, source, t
     assert lab.instances("us-east-1") == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("settings", [{"EC2_LAB_DEVICES": "xen"}, {"EC2_LAB_DEVICE": "3"}])
 def test_the_device_is_found_whatever_it_is_called_and_whenever_it_appears(make_lab, tmp_path, settings):
     (tmp_path / "data").mkdir()
@@ -118,6 +121,7 @@ def test_the_device_is_found_whatever_it_is_called_and_whenever_it_appears(make_
     assert_holds(lab, volume_id, tmp_path / "data", tmp_path / "copy")
 
 
+@pytest.mark.heavy
 def test_sshd_that_comes_up_late_is_waited_for(make_lab, tmp_path):
     (tmp_path / "data").mkdir()
     lab = make_lab(EC2_LAB_BOOT="20")
@@ -135,6 +139,7 @@ def test_sshd_that_never_comes_up_is_given_up_at_the_deadline(make_lab, tmp_path
     lab.assert_nothing_left()
 
 
+@pytest.mark.heavy
 def test_the_environments_options_reach_the_launch_by_the_wrapper_and_by_ansible(lab, tmp_path):
     (tmp_path / "data").mkdir()
     flags = {"EC2_BACKUP_FLAGS_AWS": "--instance-type t4g.nano --placement AvailabilityZone=us-east-1b"}
@@ -145,6 +150,7 @@ def test_the_environments_options_reach_the_launch_by_the_wrapper_and_by_ansible
     assert launched == [("t4g.nano", "us-east-1b")] * 2
 
 
+@pytest.mark.heavy
 def test_the_volumes_settings_reach_the_launch(lab, tmp_path):
     (tmp_path / "data").mkdir()
     settings = {
@@ -161,6 +167,7 @@ def test_the_volumes_settings_reach_the_launch(lab, tmp_path):
     assert tags(lab, done.volume_id)["Name"] == "nightly"
 
 
+@pytest.mark.heavy
 def test_a_security_group_of_the_users_is_used_and_kept(lab, tmp_path):
     (tmp_path / "data").mkdir()
     vpc = lab.api("describe_vpcs")["Vpcs"][0]["VpcId"]
@@ -190,6 +197,7 @@ def test_a_source_that_cannot_be_read_in_part_gives_status_3_and_the_rest(lab, t
     assert tags(lab, done.volume_id)["ec2-backup:status"] == "complete"
 
 
+@pytest.mark.heavy
 def test_filters_on_either_side_shape_what_is_on_the_volume(lab, tmp_path):
     source = tmp_path / "data"
     source.mkdir()
@@ -231,6 +239,7 @@ def test_check_mode_checks_everything_and_makes_nothing(lab, tmp_path):
     assert lab.calls("RunInstances") == lab.calls("CreateSecurityGroup") == []
 
 
+@pytest.mark.heavy
 def test_verbose_names_the_steps_on_stderr_only(lab, tmp_path):
     (tmp_path / "data").mkdir()
     done = lab.backup(tmp_path / "data", EC2_BACKUP_VERBOSE="1")

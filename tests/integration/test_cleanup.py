@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.agent import ROOT
 from tests.integration.conftest import Done, Lab
 
 PAST, FUTURE = "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
@@ -209,8 +210,8 @@ def test_an_instance_that_appears_after_the_first_look_is_found(lab, tmp_path):
     arguments = json.dumps(launch_arguments(lab, TagSpecifications=specifications))
     (tmp_path / "late.py").write_text(LATE)
     looked = str(len(lab.calls("DescribeInstances")))
-    script = 'python "$1" "$2" "$3" "$4" & shift 4; "$@"; status=$?; wait; exit $status'
-    late = [str(tmp_path / "late.py"), str(lab.state / "calls.jsonl"), arguments, looked]
+    script = 'AWS_ACCESS_KEY_ID="$1" python "$2" "$3" "$4" "$5" & shift 5; "$@"; status=$?; wait; exit $status'
+    late = [ROOT, str(tmp_path / "late.py"), str(lab.state / "calls.jsonl"), arguments, looked]
     done = lab.run("sh", "-c", script, "sh", *late, *command(run_id="r1", interval=4))
     assert done.rc == 0, done
     (instance,) = lab.instances()

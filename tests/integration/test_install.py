@@ -62,8 +62,21 @@ def test_ansible_finds_the_playbook_and_its_role_by_their_collection_names(insta
     assert "ec2_backup.ebs.backup : " in tasks
 
 
+def test_the_man_pages_and_the_completion_are_where_their_readers_look(installed: Run) -> None:
+    files = installed("pip", "show", "--files", "ec2-backup").split("Files:")[1].split()
+    assert {
+        "../../../share/man/man1/ec2-backup.1",
+        "../../../share/man/man1/ec2-backup-restore.1",
+        "../../../share/bash-completion/completions/ec2-backup",
+        "../../../share/fish/vendor_completions.d/ec2-backup.fish",
+        "../../../share/zsh/site-functions/_ec2-backup",
+    } <= set(files)
+    assert "\n  completion " in installed("ec2-backup", "help")
+
+
 def test_nothing_of_the_tests_and_the_lab_is_installed(installed: Run) -> None:
     files = installed("pip", "show", "--files", "ec2-backup").split("Files:")[1].split()
-    strangers = [f for f in files if not f.startswith(("../../../bin/", "ansible_collections/", "ec2_backup"))]
+    ours = ("../../../bin/", "../../../share/", "ansible_collections/", "ec2_backup")
+    strangers = [f for f in files if not f.startswith(ours)]
     assert strangers == []
     assert [f for f in files if "/tests/" in f or "/lab/" in f or f.endswith(".pyc")] == []

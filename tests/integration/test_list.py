@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.conftest import Done, Lab
 from tests.integration.test_cleanup import FUTURE, launch
+from tests.unit.test_json import check
 
 
 def listed(lab: Lab, *options: str, **environment: str) -> list[dict[str, Any]]:
@@ -14,7 +15,7 @@ def listed(lab: Lab, *options: str, **environment: str) -> list[dict[str, Any]]:
     done = lab.backup("list", "--json", *options, **environment)
     assert (done.rc, done.stderr) == (0, ""), done
     answer = json.loads(done.stdout)
-    assert answer["version"] == 1
+    check(answer)
     volumes: list[dict[str, Any]] = answer["volumes"]
     return volumes
 
@@ -47,7 +48,11 @@ def test_real_backups_are_listed_and_those_that_broke_off_are_shown_as_such(lab,
     source.mkdir()
     (source / "file").write_text("x")
     lab.make_volume()  # a bystander
-    complete = lab.backup(source).volume_id
+    done = lab.backup("--json", source)
+    assert (done.rc, done.stderr) == (0, "")
+    backup = json.loads(done.stdout)
+    check(backup)  # against the schema
+    complete = backup["volume_id"]
     broken = lab.make_volume()
     tag(lab, broken, status="writing", source="db1:/var/lib/db")
     _, written = launch(lab, "r1", FUTURE)  # its root volume has the same tags
@@ -76,6 +81,11 @@ def test_real_backups_are_listed_and_those_that_broke_off_are_shown_as_such(lab,
         "price_per_month": 0.08,
     }
     assert 0 <= told["age_seconds"] < 300
+    for field in ("bytes", "run_id", "zone", "size_gib"):
+        assert backup[field] == told[field]
+    assert backup["source"] == {"host": told["source_host"], "path": str(source)}
+    assert (backup["sha256"], backup["region"]) == (tags["ec2-backup:sha256"], "us-east-1")
+    assert {"launching", "streaming", "committing"} <= backup["phases"].keys()
 
     assert names(lab, "--source", str(source)) == [complete]
     assert names(lab, "--source", "/var/*", "--host", "db1") == [broken]
@@ -120,5 +130,5 @@ def test_the_playbook_lists_however_many_there_are_and_whatever_their_tags_hold(
     lab.break_api({"action": "DescribeVolumes", "always": True, "code": "UnauthorizedOperation"})
     failed = lab.backup("list")
     assert (failed.rc, failed.stdout) == (1, "")
-    assert failed.stderr.startswith("ec2-backup: error: Failed to describe volumes.")
+    assert "could not be listed: you are not authorised for ec2:DescribeVolumes" in failed.stderr
     assert failed.stderr.count("\n") == 1

@@ -61,6 +61,7 @@ def test_what_age_encrypted_comes_back_with_the_identity_and_is_verified_without
     quick.assert_nothing_left(volume)
 
 
+@pytest.mark.heavy
 def test_what_gpg_encrypted_and_what_any_compressor_made_comes_back_by_itself(quick, source, tmp_path):
     home = tmp_path / "g"
     home.mkdir(mode=0o700)
@@ -85,6 +86,7 @@ def test_what_gpg_encrypted_and_what_any_compressor_made_comes_back_by_itself(qu
     assert hard.differences(source, tmp_path / "both") == []
 
 
+@pytest.mark.heavy
 def test_a_given_volume_that_the_archive_would_fill_is_refused_for_an_encryption_and_warned_of_for_a_compressor(
     quick, tmp_path
 ):

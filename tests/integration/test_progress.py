@@ -71,6 +71,7 @@ def test_an_interrupted_stream_leaves_the_terminal_and_the_account_clean(lab, so
     lab.assert_nothing_left()
 
 
+@pytest.mark.heavy
 def test_a_restore_tells_its_progress_without_a_terminal(lab, source, tmp_path):
     volume = lab.backup(source).volume_id
     done = lab.backup("restore", "--progress=json", volume, tmp_path / "restored")

@@ -33,8 +33,8 @@ def refused(lab: Lab, status: int, words: str, *argv: str | Path, **environment:
 
 def test_bad_input_is_refused_in_one_line_before_anything_is_launched(lab, data, tmp_path):
     (tmp_path / "file").write_text("x")
-    refused(lab, 1, "there is no such directory", tmp_path / "nowhere")
-    refused(lab, 1, "is not a directory", tmp_path / "file")
+    refused(lab, 1, "there is no such directory", tmp_path / "nowhere", LC_ALL="C")
+    refused(lab, 1, "is not a directory", tmp_path / "file", LC_ALL="xx_YY.UTF-8", HOME="/proc", TERM="")
     refused(lab, 2, "is not a volume ID", "-v", "vol-1", data)
     refused(lab, 2, "--user-data is not an option", data, EC2_BACKUP_FLAGS_AWS="--user-data x")
     refused(lab, 2, "it knows --associate-public-ip-address, --image-id", data, EC2_BACKUP_FLAGS_AWS="--frob")

@@ -129,6 +129,7 @@ def test_what_cannot_be_restored_is_refused_before_anything_is_launched(quick, t
 OWNERS = {f"{kind}{mode}" for kind in (".f", ".d", ".L", "hf", "cL", "cS", ".S") for mode in ("....og...", "...pog...")}
 
 
+@pytest.mark.heavy
 def test_a_plain_user_gets_all_but_what_only_root_may_give_and_is_told_so_in_one_line(quick, tmp_path):
     """With the right to read what others keep to themselves, since the interpreter may be in root's home."""
     lab = quick
@@ -263,6 +264,7 @@ def path_without(program: str, directory: Path) -> str:
     return str(directory)
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(900)
 def test_a_fleet_restores_whatever_was_filtered_enlarged_or_written_by_an_older_tool(quick, source, tmp_path):
     fleet = Fleet(quick, tmp_path)

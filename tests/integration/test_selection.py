@@ -53,6 +53,7 @@ def test_what_matches_is_neither_measured_nor_saved_and_the_manifest_says_so(qui
     assert (against.rc, against.stderr) == (0, "")
 
 
+@pytest.mark.heavy
 def test_of_the_whole_machine_the_kernels_filesystems_stay_out_and_that_is_said(quick, tmp_path):
     """All but /proc, /srv, /sys and a file is left out by a pattern: this machine is large."""
     done = quick.backup("--exclude", "/[!psu]*", "--exclude", "/usr", "/")

@@ -52,6 +52,7 @@ def test_a_backup_that_was_read_back_is_compared_with_its_source_and_the_differe
     lab.assert_nothing_left(volume)
 
 
+@pytest.mark.heavy
 def test_a_backup_that_cannot_be_read_back_as_it_was_sent_fails(quick, source):
     """What undoes the remote filter is wrong: as with a device that returns other bytes than were written to it."""
     wrong = ("-r", "tr a-z n-za-m", "-e", "ec2_backup_remote_filter_inverse=cat")

@@ -125,6 +125,7 @@ def streaming(make_lab: Callable[..., Lab], data: Path, setting: str, given: boo
     pytest.fail(f"no backup came to its stream within {seconds} s")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("given", [False, True])
 def test_when_everything_local_is_killed_in_mid_stream_the_instance_ends_by_itself(make_lab, data, given):
     run, idle = streaming(make_lab, data, "ec2_backup_idle_timeout", given)
@@ -133,6 +134,7 @@ def test_when_everything_local_is_killed_in_mid_stream_the_instance_ends_by_itse
     assert run.lab.calls("TerminateInstances") == []
 
 
+@pytest.mark.heavy
 def test_when_ssh_is_frozen_the_instance_ends_by_itself(make_lab, data):
     run, idle = streaming(make_lab, data, "ec2_backup_idle_timeout")
     try:
@@ -159,6 +161,7 @@ def test_the_lifetime_ends_an_instance_in_mid_stream(make_lab, data):
     run.lab.assert_nothing_left(*run.given)
 
 
+@pytest.mark.heavy
 def test_a_slow_stream_and_one_that_stalls_are_left_alone(make_lab, data, tmp_path):
     """A few bytes a second for longer than the idle time, then none at all: ssh's own signs of life are enough."""
     for idle in TIMES:

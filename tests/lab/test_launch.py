@@ -39,6 +39,8 @@ def disk(size: int = 1, device: str = "/dev/sdf", **ebs: Any) -> dict[str, Any]:
         ({"BlockDeviceMappings": [disk(Iops=1)]}, "InvalidParameterValue", "minimum is 3000"),
         ({"BlockDeviceMappings": [disk(KmsKeyId="k")]}, "InvalidParameterDependency", "Encrypted"),
         ({"DryRun": True}, "DryRunOperation", "would have succeeded"),
+        ({"DryRun": True, "ImageId": "ami-00000000000000000"}, "InvalidAMIID.NotFound", "ami-00000000000000000"),
+        ({"DryRun": True, "Placement": {"AvailabilityZone": "us-east-1e"}}, "Unsupported", "us-east-1e"),
     ],
 )
 def test_launches_that_cannot_be_are_refused_before_anything_is_made(

@@ -2,11 +2,14 @@
 
 import errno
 import io
+import json
 import os
 import signal
 import sys
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
 from ec2_backup import cli, options, playbook
 from ec2_backup.commands import backup
@@ -43,6 +46,15 @@ def test_a_backup_prints_the_volume_and_nothing_else(ran, capsys):
     assert capsys.readouterr() == ("vol-1\n", "")
 
 
+def test_a_name_that_ansible_cannot_take_is_refused(ran, capsys):
+    assert cli.main([os.fsdecode(b"/srv/caf\xe9")]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "not UTF-8" in told.err
+    assert "0xe9" in told.err
+    assert "variables" not in ran
+
+
 def test_a_source_that_changed_is_told_and_gives_status_3(ran, capsys):
     ran["run"] = done(warnings=["./log: file changed as we read it"])
     assert cli.main(["/srv"]) == 3
@@ -66,7 +78,7 @@ def test_a_failure_that_left_something_gives_status_4_and_the_command_that_remov
     failures = ["the cause", "cleaning up: no answer"]
     ran["run"] = Supervised(Outcome(rc=2, failures=failures, launching=True, region="eu-west-1"), None, left)
     assert cli.main(["/srv"]) == 4
-    command = f"ec2-backup cleanup --run-id {RUN} -e ec2_backup_region=eu-west-1"
+    command = f"ec2-backup cleanup --run-id {RUN} --region eu-west-1"
     assert capsys.readouterr() == (
         "",
         (
@@ -129,7 +141,7 @@ def test_a_directory_that_has_a_commands_name_is_given_with_its_path(ran):
     [
         ([], {}, "the following arguments are required: DIR"),
         (["-v", "vol-1", "/srv"], {}, "'vol-1' is not a volume ID"),
-        (["--frobnicate", "/srv"], {}, "unrecognized arguments: --frobnicate"),
+        (["--frobnicate", "/srv"], {}, "there is no option --frobnicate (try --help)"),
         (["/srv", "/usr"], {}, "unrecognized arguments: /usr"),
         (["-e", "path=x", "/srv"], {}, "'path=x' is not of the form ec2_backup_NAME=VALUE"),
         (["-e", "ec2_backup_tags={a", "/srv"], {}, "the value of ec2_backup_tags begins like JSON"),
@@ -176,3 +188,11 @@ def test_a_task_that_makes_something_in_the_account_is_remembered():
     }
     playbook.record(outcome, event)
     assert outcome.launching
+
+
+def test_no_value_is_a_template_for_ansible(tmp_path):
+    values = {"text": "{{ 1 + 1 }}", "list": ["{{ 2 }}"], "mapping": {"key": "{% if %}"}, "number": 1, "flag": True}
+    written = tmp_path / "extravars"
+    written.write_text(json.dumps(playbook.literal(values)))  # as runner does
+    loaded = DataLoader().load_from_file(str(written), trusted_as_template=True)
+    assert Templar(None, variables=loaded).template(loaded) == values

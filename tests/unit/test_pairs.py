@@ -249,8 +249,8 @@ def test_the_wrappers_options_become_role_variables(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["--exclude", "*.o", "--exclude", "./x", "--exclude-from", "f", "--exclude-caches", "--one-file-system"]
     arguments = backup.parser().parse_args([*words, "--compress", "xz:3", "--encrypt", "gpg:me", "dir"])
-    backup.check_filters(arguments)
     asked = backup.role_variables(arguments, "run")
+    backup.check_filters(asked)
     assert {name: value for name, value in asked.items() if name not in ("ec2_backup_source", "ec2_backup_run_id")} == {
         "ec2_backup_exclude": ["*.o", "./x"],
         "ec2_backup_exclude_from": [str(tmp_path / "f")],
@@ -272,7 +272,7 @@ def test_the_wrappers_options_become_role_variables(tmp_path, monkeypatch):
 )
 def test_filters_that_cannot_be_are_wrong_usage(words, message):
     with pytest.raises(UserError, match=message) as caught:
-        backup.check_filters(backup.parser().parse_args([*words, "dir"]))
+        backup.check_filters(backup.role_variables(backup.parser().parse_args([*words, "dir"]), "run"))
     assert caught.value.status == 2
 
 

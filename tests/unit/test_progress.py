@@ -72,6 +72,15 @@ def test_every_phase_names_a_file_that_there_is():
     assert progress.LISTS_FILES in str(yaml.safe_load((ROOT / "roles/restore/vars/main.yml").read_text()))
 
 
+def test_a_list_of_files_is_no_restore_though_the_same_steps_make_it():
+    path = "/roles/stream/tasks/receive.yml:2"
+    state = progress.after_begin(progress.start(0), "restore", 0)
+    for task in (progress.LISTS_FILES, "Check that this host could be reached while reading the volume"):
+        event = {"event": "playbook_on_task_start", "event_data": {"task": task, "task_path": path}}
+        state = progress.after_event(state, event, 1)
+        assert state.phase == progress.LISTING
+
+
 def test_a_cleanup_after_an_interrupted_play_is_a_phase_from_its_begin_on():
     state = replay("backup", until=begin_of("backup", "stream_send"))
     assert progress.after_begin(state, "cleanup", 50.0).phase == "cleaning up"

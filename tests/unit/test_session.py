@@ -121,9 +121,9 @@ def test_without_cloud_init_the_first_host_key_is_held_to(tmp_path):
         assert (found.get("login") == "root") is good
 
 
-def test_in_check_mode_nothing_is_made_or_waited_for(tmp_path):
+def test_in_check_mode_the_keys_are_gone_at_once_and_nothing_is_waited_for(tmp_path):
     (tmp_path / "base").mkdir()
-    result = run_module("session_open", tmp_path, check=True, run_id="r1", directory_base=str(tmp_path / "base"))
-    assert result["skipped"]
+    session = run_module("session_open", tmp_path, check=True, run_id="r1", directory_base=str(tmp_path / "base"))
+    assert session["client_public_key"].startswith("ssh-ed25519 ")
     assert list((tmp_path / "base").iterdir()) == []
     assert run_module("ssh_wait", tmp_path, check=True, ssh=["false"])["skipped"]

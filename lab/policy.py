@@ -1,0 +1,202 @@
+"""An IAM policy, and whether it allows an API call: as much of IAM as the actions of an EC2 backup need.
+
+Which resources an action touches, and which keys its conditions may use, is from the Service Authorization Reference
+(https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html); how a policy is evaluated,
+from https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Context = Mapping[str, list[str]]
+"""The condition keys of a request that have a value."""
+
+ACCOUNT = "123456789012"
+PREFIXES = {
+    "i": "instance",
+    "vol": "volume",
+    "sg": "security-group",
+    "snap": "snapshot",
+    "subnet": "subnet",
+    "vpc": "vpc",
+    "ami": "image",
+    "eni": "network-interface",
+}
+TAGGED_AT_BIRTH = ("RunInstances", "CreateSecurityGroup")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One thing that a call needs to be allowed."""
+
+    action: str
+    resource: str = "*"
+    context: Context = field(default_factory=dict)
+
+
+# ---- What a call asks for -------------------------------------------------------------------------------------------
+
+
+def values(parameters: Mapping[str, Any], pattern: str) -> list[str]:
+    """The values of the parameters whose names match, each once: `ResourceId.N` is the pattern r"ResourceId\\.\\d+"."""
+    return list(dict.fromkeys(str(value) for name, value in parameters.items() if re.fullmatch(pattern, name)))
+
+
+def tags(parameters: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    """The tags below a prefix of parameter names: `{prefix}.N.Key`, `{prefix}.N.Value`."""
+    found = {}
+    for name, key in parameters.items():
+        if re.fullmatch(re.escape(prefix) + r"\.\d+\.Key", name):
+            found[str(key)] = str(parameters.get(name[: -len("Key")] + "Value", ""))
+    return found
+
+
+def born_tags(parameters: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """The tags that a call gives to what it makes of that kind."""
+    for name, value in parameters.items():
+        if re.fullmatch(r"TagSpecification\.\d+\.ResourceType", name) and value == kind:
+            return tags(parameters, name[: -len("ResourceType")] + "Tag")
+    return {}
+
+
+def tag_context(wanted: Mapping[str, str]) -> dict[str, list[str]]:
+    """The condition keys of the tags that a call sets."""
+    if not wanted:
+        return {}
+    return {"aws:TagKeys": list(wanted), **{f"aws:RequestTag/{key}": [value] for key, value in wanted.items()}}
+
+
+class Reader:
+    """Reads calls to one region. `tags_of` gives the tags that a thing has, by its ID."""
+
+    def __init__(self, region: str, tags_of: Callable[[str], Mapping[str, str]]) -> None:
+        self.region = region
+        self.tags_of = tags_of
+
+    def arn(self, kind: str, name: str) -> str:
+        account = "" if kind == "image" else ACCOUNT
+        return f"arn:aws:ec2:{self.region}:{account}:{kind}/{name}"
+
+    def existing(self, action: str, name: str, context: Context | None = None) -> Request:
+        """An action upon something that is there."""
+        owned = {f"aws:ResourceTag/{key}": [value] for key, value in self.tags_of(name).items()}
+        kind = PREFIXES.get(name.partition("-")[0], "unknown")
+        return Request(action, self.arn(kind, name), {**owned, **(context or {})})
+
+    def requests(self, service: str, operation: str, parameters: Mapping[str, Any]) -> list[Request]:
+        """All that a call needs to be allowed: that many requests to IAM."""
+        action = f"{service}:{operation}"
+        if service == "ssm":
+            name = str(parameters.get("Name", "")).lstrip("/")
+            owner = "" if name.startswith("aws/service/") else ACCOUNT
+            return [Request(action, f"arn:aws:ssm:{self.region}:{owner}:parameter/{name}")]
+        if operation in TAGGED_AT_BIRTH:
+            return [*self._making(action, operation, parameters), *self._tagging(operation, parameters)]
+        if operation in ("CreateTags", "DeleteTags"):
+            context = tag_context(tags(parameters, "Tag"))
+            return [self.existing(action, name, context) for name in values(parameters, r"ResourceId\.\d+")]
+        if not operation.startswith("Describe"):
+            names = values(parameters, r"(?:InstanceId|VolumeId|GroupId)(?:\.\d+)?")
+            if names:
+                return [self.existing(action, name) for name in names]
+        return [Request(action)]
+
+    def _making(self, action: str, operation: str, parameters: Mapping[str, Any]) -> Iterable[Request]:
+        made = ("instance", "volume") if operation == "RunInstances" else ("security-group",)
+        for kind in made:
+            yield Request(action, self.arn(kind, "*"), tag_context(born_tags(parameters, kind)))
+        if operation == "RunInstances":
+            yield Request(action, self.arn("network-interface", "*"))
+        if "KeyName" in parameters:
+            yield Request(action, self.arn("key-pair", str(parameters["KeyName"])))
+        used = r".*\b(?:SubnetId|SecurityGroupId\.\d+|ImageId|SnapshotId|VpcId)"
+        for name in values(parameters, used):
+            yield self.existing(action, name)
+
+    def _tagging(self, operation: str, parameters: Mapping[str, Any]) -> Iterable[Request]:
+        for kind in values(parameters, r"TagSpecification\.\d+\.ResourceType"):
+            context = {**tag_context(born_tags(parameters, kind)), "ec2:CreateAction": [operation]}
+            yield Request("ec2:CreateTags", self.arn(kind, "*"), context)
+
+
+# ---- Whether it is allowed ------------------------------------------------------------------------------------------
+
+
+def _some(wanted: list[str], have: list[str], like: bool) -> bool:
+    return any(
+        fnmatch.fnmatchcase(value, pattern) if like else value == pattern for value in have for pattern in wanted
+    )
+
+
+def _all(wanted: list[str], have: list[str]) -> bool:
+    return all(_some(wanted, [value], like=True) for value in have)
+
+
+# operator: (the policy's values, the request's values) → whether it holds. A key that the request lacks has no values:
+# that fails but for the negated ones and ForAllValues.
+OPERATORS: Mapping[str, Callable[[list[str], list[str]], bool]] = {
+    "Null": lambda wanted, have: (wanted == ["true"]) == (not have),
+    "StringEquals": lambda wanted, have: _some(wanted, have, like=False),
+    "StringNotEquals": lambda wanted, have: not _some(wanted, have, like=False),
+    "StringLike": lambda wanted, have: _some(wanted, have, like=True),
+    "ForAllValues:StringLike": _all,
+}
+
+
+def _list(value: Any) -> list[str]:
+    return [str(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _holds(statement: Mapping[str, Any], context: Context) -> bool:
+    return all(
+        OPERATORS[operator](_list(wanted), list(context.get(key, [])))
+        for operator, keys in statement.get("Condition", {}).items()
+        for key, wanted in keys.items()
+    )
+
+
+class Policy:
+    """What callers may do: statements with the effect Allow, and nothing else."""
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError for what is no policy, or has something that this does not know."""
+        try:
+            self.statements: list[Mapping[str, Any]] = json.loads(text)["Statement"]
+        except (KeyError, TypeError) as error:
+            raise ValueError("it is no IAM policy") from error
+        for statement in self.statements:
+            unknown = set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}
+            unknown |= set(statement.get("Condition", {})) - set(OPERATORS)
+            if unknown or statement["Effect"] != "Allow":
+                raise ValueError(f"the lab does not know {sorted(unknown) or statement['Effect']}")
+
+    def allows(self, request: Request) -> bool:
+        return any(
+            _some(_list(statement["Action"]), [request.action], like=True)
+            and _some(_list(statement["Resource"]), [request.resource], like=True)
+            and _holds(statement, request.context)
+            for statement in self.statements
+        )
+
+    def refused(self, requests: Iterable[Request]) -> Request | None:
+        """The first that is not allowed."""
+        return next((request for request in requests if not self.allows(request)), None)
+
+
+def refusal(request: Request) -> str:
+    """The message of a refusal, as AWS words it."""
+    where = "" if request.resource == "*" else f" on resource: {request.resource}"
+    text = (
+        f"User: arn:aws:iam::{ACCOUNT}:user/lab is not authorized to perform: {request.action}{where} because no "
+        f"identity-based policy allows the {request.action} action"
+    )
+    if request.action.startswith("ssm:"):
+        return text
+    encoded = " Encoded authorization failure message: bGFi-" + "x" * 200 if where else ""
+    return f"You are not authorized to perform this operation. {text}.{encoded}"
