@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def signals_as_in_a_terminal() -> Iterator[None]:
-    """Ignore no signal that asks for the end, as under nohup or in the background this process would, and its children."""
+    """Ignore no signal that asks for the end, as this process and its children would in the background."""
     ignored = [
         number
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
