@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import select
 import signal
 import struct
 import sys
@@ -46,14 +47,20 @@ class Terminal:
         self.screen = pyte.Screen(columns, rows)
         self.raw = b""
         self._bytes = pyte.ByteStream(self.screen)
+        self._end, self._stop = os.pipe()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         while True:
+            ready = select.select([self.master, self._end], [], [])[0]
+            if self.master not in ready:  # it was closed, and all that came is read
+                return
             try:
                 data = os.read(self.master, 65536)
-            except OSError:  # the other end is closed
+            except OSError:  # nobody has the other end
+                return
+            if not data:  # it has hung up
                 return
             self.raw += data
             self._bytes.feed(data)
@@ -71,18 +78,30 @@ class Terminal:
             time.sleep(0.02)
         return False
 
+    def hang_up(self) -> None:
+        """Go away while it is in use."""
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, self.master)  # its last descriptor
+        os.close(nothing)
+
     def close(self) -> list[str]:
-        """Close it; return the lines that stay."""
-        self.stream.close()
-        self._thread.join(5)
-        os.close(self.master)
+        """Close it, if it is open; return the lines that stay."""
+        if not self.stream.closed:
+            with contextlib.suppress(OSError):  # it has hung up
+                self.stream.close()
+            os.close(self._stop)
+            self._thread.join()  # before the descriptor is somebody else's
+            os.close(self.master)
+            os.close(self._end)
         return self.lines()
 
 
 @pytest.fixture
 def terminal():
     """A terminal of 80 by 24."""
-    return Terminal()
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
 
 
 CAPABLE = {"TERM": "xterm"}
@@ -215,7 +234,7 @@ def test_a_full_or_closed_stderr_is_in_nobodys_way(asked):
 def test_a_terminal_that_goes_away_is_in_nobodys_way(terminal):
     with Display(choose("auto", False, terminal.stream, CAPABLE)) as shown:
         assert terminal.shows("starting")
-        os.dup2(os.open(os.devnull, os.O_RDWR), terminal.master)  # its last descriptor: it hangs up
+        terminal.hang_up()
         shown.event(SENDING)
         say("unheard")
     assert "streaming" in shown.phases
