@@ -236,7 +236,10 @@ def test_check_mode_checks_everything_and_makes_nothing(lab, tmp_path):
     source = f"ec2_backup_source={tmp_path / 'data'}"
     done = lab.run("ansible-playbook", "--check", "playbooks/backup.yml", "-e", source)
     assert done.rc == 0, done
-    assert lab.calls("RunInstances") == lab.calls("CreateSecurityGroup") == []
+    asked = [*lab.calls("RunInstances"), *lab.calls("CreateSecurityGroup")]
+    assert [call["parameters"]["DryRun"] for call in asked] == ["true", "true"]
+    assert lab.instances() == []
+    lab.assert_nothing_left()
 
 
 @pytest.mark.heavy
