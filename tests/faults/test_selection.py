@@ -35,6 +35,7 @@ def test_a_backup_interrupted_in_mid_stream_leaves_nothing_and_says_so_with_its_
     assert play("signal-wrapper", at("streaming", "SIGINT")) == [130]
 
 
+@pytest.mark.heavy
 def test_an_instance_that_is_born_after_the_signal_that_ended_its_run_is_found_and_ended():
     late = at("launching", "SIGTERM", "group")
     assert play("signal-group", lambda case: late(case) and bool(case.faults)) == [143]
@@ -48,5 +49,6 @@ def test_a_launch_whose_reply_is_lost_leaves_no_instance():
     play("api-lost-reply", lambda case: "RunInstances" in case.detail)
 
 
+@pytest.mark.heavy
 def test_of_two_backups_onto_one_volume_one_wins_and_the_other_harms_nothing():
     assert sorted(map(str, play("two-on-one-volume"))) == ["0", "1"]

@@ -49,6 +49,7 @@ def test_the_runner_prints_a_volume_that_holds_the_directory_and_leaves_nothing_
     assert lab.calls("CreateVolume") == []
 
 
+@pytest.mark.heavy
 def test_the_playbook_saves_the_directory(lab, source, tmp_path):
     done = lab.run("ansible-playbook", "playbooks/backup.yml", "-e", f"ec2_backup_source={source}")
     assert done.rc == 0, done
@@ -130,6 +131,7 @@ def test_sshd_that_comes_up_late_is_waited_for(make_lab, tmp_path):
     lab.assert_nothing_left(done.volume_id)
 
 
+@pytest.mark.heavy
 def test_sshd_that_never_comes_up_is_given_up_at_the_deadline(make_lab, tmp_path):
     (tmp_path / "data").mkdir()
     lab = make_lab(EC2_LAB_BOOT="never")

@@ -274,6 +274,7 @@ def test_what_cannot_be_removed_is_named_and_does_not_keep_the_rest(lab):
     assert stuck in lab.volumes()
 
 
+@pytest.mark.heavy
 def test_a_pending_instance_is_terminated_at_once(make_lab):
     lab = make_lab(EC2_LAB_BOOT="never", EC2_LAB_PENDING="60", EC2_LAB_SHUTDOWN="0.2")
     specifications = tagged("instance", "r1") + tagged("volume", "r1")
@@ -284,6 +285,7 @@ def test_a_pending_instance_is_terminated_at_once(make_lab):
     lab.assert_nothing_left()
 
 
+@pytest.mark.heavy
 def test_two_cleanups_at_once_do_not_mind_each_other(lab):
     ours, _ = launch(lab, "r1", PAST, make_group(lab, "r1", PAST))
     script = '"$@" >/dev/null & "$@"; status=$?; wait $!; exit $((status + $?))'

@@ -32,6 +32,7 @@ def head(lab: Lab, volume_id: str, count: int = 4) -> bytes:
         return image.read(count)
 
 
+@pytest.mark.heavy
 def test_what_age_encrypted_comes_back_with_the_identity_and_is_verified_without(quick, source, tmp_path):
     """One volume, written once: the commands that read it differ."""
     key = tmp_path / "my key"

@@ -67,6 +67,7 @@ def test_a_volume_and_its_snapshot_give_back_all_of_a_directory_and_stay_as_they
     lab.assert_nothing_left(volume)  # the volume that was made of the snapshot has gone
 
 
+@pytest.mark.heavy
 def test_chosen_members_are_restored_or_listed_and_what_is_there_survives(quick, source, tmp_path):
     lab = quick
     volume = images.good(source)["unfiltered"].write(lab)
@@ -294,6 +295,7 @@ def test_a_fleet_restores_whatever_was_filtered_enlarged_or_written_by_an_older_
     assert {path.name for path in (tmp_path / "targets").iterdir()} == set(restored)
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(900)
 def test_whatever_befell_a_backup_its_restore_fails_with_the_right_words_and_leaves_nothing(quick, source, tmp_path):
     fleet = Fleet(quick, tmp_path)

@@ -562,7 +562,7 @@ def test_a_plain_archive_ends_the_stream_without_reading_the_whole_volume(tmp_pa
     plain = plain_archive(source)
     put(device, plain)
     # Behind the archive the volume goes on and on, slowly.
-    ssh = READY + f"head -c {len(plain)} {device}; while sleep 0.02; do head -c 131072 /dev/urandom; done"
+    ssh = READY + f"head -c {len(plain)} {device}; while sleep 0.1; do head -c 65536 /dev/urandom; done"
     paths = {"extract": tmp_path / "new", "compare": source}
     asked: dict[str, Any] = {"path": str(paths[action])} if action in paths else {"listing": str(tmp_path / "listing")}
     argv = arguments(tmp_path, device, ssh, action=action, **asked)
