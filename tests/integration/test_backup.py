@@ -88,6 +88,7 @@ def test_a_fleets_own_playbook_saves_a_directory_of_each_host_onto_a_volume_of_i
     lab.assert_nothing_left(*saved.values())
 
 
+@pytest.mark.heavy
 def test_a_given_volume_is_written_and_kept_and_can_be_written_again(lab, source, tmp_path):
     volume_id = lab.make_volume(zone="us-east-1c")
     (tmp_path / "other").mkdir()

@@ -34,6 +34,7 @@ def on_terminal(lab, *argv, term="xterm-256color", size=(80, 24), acts=()):
     return seen
 
 
+@pytest.mark.heavy
 def test_a_terminal_shows_one_line_that_changes_and_leaves_a_summary(lab, source):
     acts = [["launching", [200, 50]], ["streaming 1", "usr1"], ["streaming 4", [180, 50]]]
     seen = on_terminal(lab, "-l", SLOW, source, acts=acts)

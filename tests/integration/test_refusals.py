@@ -108,6 +108,7 @@ def test_a_foreign_filesystem_is_refused_and_untouched_unless_forced(lab, data):
     assert lab.backup("--force", "-v", volume, data).volume_id == volume
 
 
+@pytest.mark.heavy
 def test_what_ec2_refuses_to_launch_is_told_in_its_own_words_and_leaves_nothing(lab, data):
     for flags, words in (
         ("--instance-type t3.frob", "t3.frob"),
@@ -158,6 +159,7 @@ def test_a_filter_that_fails_in_mid_stream_fails_the_backup(lab, data):
     lab.assert_nothing_left()
 
 
+@pytest.mark.heavy
 def test_the_private_host_key_is_in_no_log(lab, data, tmp_path):
     done = lab.backup("-e", "ec2_backup_ready_timeout=1", data, XDG_STATE_HOME=str(tmp_path / "state"))
     assert done.rc in (0, 1)

@@ -22,6 +22,7 @@ def names(top: Path) -> set[str]:
     return {str(path.relative_to(top)) for path in top.rglob("*")}
 
 
+@pytest.mark.heavy
 def test_what_matches_is_neither_measured_nor_saved_and_the_manifest_says_so(quick, tmp_path):
     source = tmp_path / "source"
     for name in ("kept", "work/main.c", "work/main.o", "cache/large", ".trash/file", "marked/file"):

@@ -15,6 +15,7 @@ def source(tmp_path: Path) -> Path:
     return images.small(tmp_path / "source")
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(900)
 def test_all_volumes_are_tried_and_each_has_a_line_and_one_bad_one_makes_the_status_1(quick, source):
     lab = quick
@@ -36,6 +37,7 @@ def test_all_volumes_are_tried_and_each_has_a_line_and_one_bad_one_makes_the_sta
     lab.assert_nothing_left(*volumes.values())
 
 
+@pytest.mark.heavy
 def test_a_backup_that_was_read_back_is_compared_with_its_source_and_the_differences_are_named(quick, source):
     lab = quick
     volume = lab.backup("--verify", "-r", "gzip -1", source).volume_id

@@ -152,6 +152,7 @@ def test_an_instance_that_nobody_can_log_in_to_ends_by_itself(make_lab, data):
         run.signal(9)
 
 
+@pytest.mark.heavy
 def test_the_lifetime_ends_an_instance_in_mid_stream(make_lab, data):
     run, lifetime = streaming(make_lab, data, "ec2_backup_max_lifetime", given=True)
     run.wait_for_power_off(f"the lifetime of {lifetime} s is over", lifetime + 20)
