@@ -190,9 +190,11 @@ class Live(Silent):
             console=self.console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
         self.drawn = False
+        self.cells = 0  # of the line that is shown
 
     def message(self, text: str) -> None:
         if self.drawn:
+            self._unwrap()
             self.console.out(text, highlight=False)
         else:
             super().message(text)
@@ -212,20 +214,33 @@ class Live(Silent):
         if not self.drawn:
             self.region.start()
             self.drawn = True
+        self._unwrap()
         self.region.update(text, refresh=True)
+        self.cells = text.cell_len
 
     def ended(self, state: State, now: float) -> None:
+        self._unwrap()
         self.region.stop()
         self.drawn = False
         if self.verbose or state.before or state.taken:
             self.message(PREFIX + progress.summary(state, now))
 
-    def _width(self) -> int:
+    def _unwrap(self) -> None:
+        """Erase all but the first row of a line that a terminal which became narrower has wrapped."""
+        columns = self._columns()
+        if 0 < columns < self.cells:
+            rows = -(-self.cells // columns)
+            self.output.write("\r\x1b[2K\x1b[1A" * (rows - 1))
+            self.cells = columns
+
+    def _columns(self) -> int:
         try:
-            columns = os.get_terminal_size(self.output.fileno()).columns
+            return os.get_terminal_size(self.output.fileno()).columns
         except (OSError, ValueError):
-            columns = 0
-        return min(columns - 1 if columns else WIDEST, WIDEST)
+            return 0  # not known
+
+    def _width(self) -> int:
+        return min(self._columns() - 1, WIDEST) if self._columns() else WIDEST
 
     def _in_foreground(self) -> bool:
         try:

@@ -206,6 +206,21 @@ def test_the_live_line_goes_and_leaves_messages_and_a_summary(columns, rows):
     assert b"\x1b[?25l" not in terminal.raw  # the cursor is never hidden
 
 
+def test_a_line_that_a_narrower_terminal_has_wrapped_goes_whole():
+    terminal = Terminal(80, 24)
+    with Display(choose("auto", False, terminal.stream, CAPABLE)) as shown:
+        shown.begin("backup", NOWHERE)
+        shown.event(SENDING)
+        assert terminal.shows("streaming")
+        length = len(terminal.lines()[0])
+        fcntl.ioctl(terminal.stream, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 4, 0, 0))
+        before = len(terminal.raw)
+        say("one")
+    terminal.close()
+    above = -(-length // 4) - 1
+    assert terminal.raw[before:].startswith(b"\r\x1b[2K\x1b[1A" * above + b"\r\x1b[2K")
+
+
 def test_an_exception_takes_the_live_line_away(terminal):
     shown = Display(choose("auto", False, terminal.stream, CAPABLE))
     with contextlib.suppress(KeyboardInterrupt), shown:
