@@ -26,6 +26,7 @@ STREAM = f"{COLLECTION}.stream_send"
 # The tasks that last: they end when their connection is cut.
 STREAMING = (STREAM, f"{COLLECTION}.stream_receive", f"{COLLECTION}.stream_check")
 COMMIT = f"{COLLECTION}.manifest_write"
+ATTACHMENT = f"{COLLECTION}.volume_attachment"
 COUNTERS = "progress"  # the file of a run's private directory that says how far its stream is
 # The tasks that make something in the account.
 MAKING = (f"{COLLECTION}.instance_launch", f"{COLLECTION}.security_group")
@@ -135,8 +136,8 @@ def _record_success(outcome: Outcome, action: str, result: Mapping[str, Any], da
         outcome.written |= {key: result.get(key) for key in ("bytes", "stored_bytes", "sha256")}
     elif data.get("task") == "Tag the volume as complete":
         outcome.tagged = True
-    elif data.get("task") == "Detach the volume":
-        outcome.detached = True
+    elif action == ATTACHMENT:
+        outcome.detached = result.get("volume_state") == "available"
     elif action == f"{COLLECTION}.volume_find":
         outcome.region = result.get("region")
     elif action in MAKING:

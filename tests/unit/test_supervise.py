@@ -206,6 +206,20 @@ def test_a_commit_that_was_seen_counts_where_the_account_cannot_be_asked(monkeyp
     assert run.result == {"volume_id": "vol-1", "warnings": []}
 
 
+def test_a_volume_has_left_its_instance_when_it_was_seen_to_be_free():
+    outcome = Outcome()
+    seen = []
+    for action, result in (
+        ("ec2_backup.ebs.volume_attachment", {"volume_state": "in-use"}),  # attached
+        ("ansible.builtin.include_tasks", {"include": "detach.yml"}),  # the include has its name, and is done first
+        ("ec2_backup.ebs.volume_attachment", {"volume_state": "available"}),
+    ):
+        data = {"task": "Detach the volume", "task_action": action, "res": result}
+        playbook.record(outcome, {"event": "runner_on_ok", "event_data": data})
+        seen.append(outcome.detached)
+    assert seen == [False, False, True]
+
+
 def test_a_play_that_left_nothing_has_left_nothing_even_if_the_account_is_silent_about_its_backup(monkeypatch):
     backup = Outcome(rc=2, launching=True, committing=True, volume_id="vol-1", tagged=True, stats=SETTLED)
     run, _ = supervised(monkeypatch, backup=backup, cleanup=Outcome(rc=2))
