@@ -240,7 +240,8 @@ class Live(Silent):
             return 0  # not known
 
     def _width(self) -> int:
-        return min(self._columns() - 1, WIDEST) if self._columns() else WIDEST
+        columns = self._columns()
+        return min(columns - 1, WIDEST) if columns else WIDEST
 
     def _in_foreground(self) -> bool:
         try:

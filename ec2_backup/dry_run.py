@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ec2_backup.progress import binary
-from ec2_backup.report import Report, emit_result, failure_status, name, tell_failure
+from ec2_backup.report import Report, emit_result, end_failed, name, printable
 from ec2_backup.status import Status
 from ec2_backup.supervise import Supervised
 
@@ -15,17 +15,12 @@ UNAUTHORISED = "UnauthorizedOperation"
 Plan = Mapping[str, Any]  # as docs/dry-run.md tells
 
 
-def _text(value: Any) -> str:
-    # A file's name may hold anything: nothing in it must reach the terminal as a command.
-    return "".join(character if character.isprintable() else "?" for character in str(value))
-
-
 def _archive(plan: Plan) -> str:
     size = f"{binary(plan['archive_bytes'])} ({plan['archive_bytes']} bytes)"
     filters = " | ".join(filter(None, (plan["local_filter"], plan["remote_filter"])))
     if not filters:
         return size
-    return f"{size} before the filter {_text(filters)}; what comes out has a length that nobody knows"
+    return f"{size} before the filter {printable(filters)}; what comes out has a length that nobody knows"
 
 
 def _volume(plan: Plan) -> str:
@@ -97,10 +92,10 @@ def _unsure(plan: Plan, refused: bool) -> str:
 def lines(plan: Plan) -> list[str]:
     """The plan for people: a line for each thing, aligned."""
     shown = {
-        "source": _text(f"{plan['source']['host']}:{plan['source']['path']}"),
+        "source": printable(f"{plan['source']['host']}:{plan['source']['path']}"),
         "archive": _archive(plan),
         "volume": _volume(plan),
-        "name": _text(plan["name"]),
+        "name": printable(plan["name"]),
         "where": _where(plan),
         "instance": _instance(plan),
         "image": plan["image_id"],
@@ -133,8 +128,7 @@ def conclude(run: Supervised, report: Report) -> int:
         report.warn(warning)
     plan = run.outcome.stats.get("ec2_backup_plans", {}).get("localhost")
     if run.signal is not None or run.outcome.rc != 0 or not plan:
-        tell_failure(run, report)
-        return report.end(failure_status(run))
+        return end_failed(run, report)
     if plan["unreadable"]:
         report.warn(f"{plan['unreadable']} files or directories cannot be read, and would be missing in the backup")
     return emit_result(report, Status.DONE, as_object(plan), lines(plan), "the plan")

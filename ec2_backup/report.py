@@ -28,10 +28,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ec2_backup import words
 from ec2_backup.playbook import Outcome
 from ec2_backup.status import JSON_VERSION, Status, UserError, json_line, put, say, sound, speaks_json, stamp
 from ec2_backup.supervise import Supervised, by_hand
+from ec2_backup.words import reworded
 
 Phases = Mapping[str, float]
 
@@ -52,6 +52,11 @@ def name(text: str | bytes | None) -> str | dict[str, str] | None:
         return str(sound(text))
 
 
+def printable(value: Any) -> str:
+    """What somebody else named (a file, a tag), for a terminal: nothing in it must get there as a command."""
+    return "".join(character if character.isprintable() else "?" for character in str(value))
+
+
 def about_backup(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a volume's manifest says of the backup, named as a backup's result is; None without one."""
     if not manifest:
@@ -66,11 +71,6 @@ def about_backup(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         "finished": manifest["finished"],
         "warnings_count": manifest["warnings"],
     }
-
-
-def reworded(cause: str) -> str:
-    """A cause of a failure, as it is told. Every cause passes through here, for people as for programs."""
-    return words.reworded(cause)
 
 
 def cause_of(outcome: Outcome) -> str:
@@ -251,3 +251,9 @@ def tell_failure(run: Supervised, report: Report, complete: bool = False) -> Non
             f"{outcome.volume_id} holds the whole backup, but it is not known whether it has left its "
             "instance; that command keeps it"
         )
+
+
+def end_failed(run: Supervised, report: Report) -> int:
+    """Say how a run failed that has no result; return the status to leave with."""
+    tell_failure(run, report)
+    return report.end(failure_status(run))

@@ -14,7 +14,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.catalog import pric
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags
 from ec2_backup import options
 from ec2_backup.progress import binary
-from ec2_backup.report import Report, emit_result, failure_status, tell_failure
+from ec2_backup.report import Report, emit_result, end_failed, printable
 from ec2_backup.status import Status, UserError, say
 from ec2_backup.supervise import Supervised, attend
 
@@ -80,8 +80,7 @@ def age(seconds: int | None) -> str:
 
 
 def _text(value: Any) -> str:
-    # Anybody may write a tag: nothing in it must reach the terminal as a command.
-    return "-" if value is None else "".join(c if c.isprintable() else "?" for c in str(value))
+    return "-" if value is None else printable(value)
 
 
 def _source(entry: Entry) -> str:
@@ -191,8 +190,7 @@ def _lines(entries: Sequence[Entry]) -> list[str]:
 def conclude(run: Supervised, variables: Mapping[str, Any], report: Report) -> int:
     """Print the list, or the error, and return the status to leave with."""
     if run.signal is not None or run.outcome.rc != 0:
-        tell_failure(run, report)
-        return report.end(failure_status(run))
+        return end_failed(run, report)
     entries = run.outcome.stats.get("ec2_backup_catalog") or []
     if not entries and not report.as_json:
         filtered = any(variables.get(f"ec2_backup_catalog_{name}") for name in ("source", "host"))

@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import unquote
 from ec2_backup import options
-from ec2_backup.report import Report, about_backup, failure_status, name, tell_failure
+from ec2_backup.report import Report, about_backup, end_failed, name
 from ec2_backup.status import Status, UserError
 from ec2_backup.supervise import Supervised, supervise
 
@@ -75,8 +75,7 @@ def conclude(run: Supervised, listing: Path | None, report: Report) -> int:
         report.warn(restored["denied"])
     if run.signal is None and restored and run.left == [] and run.outcome.rc == 0:
         return report.end(Status.DONE if print_result(restored, listing, report) else Status.FAILED)
-    tell_failure(run, report)
-    return report.end(failure_status(run))
+    return end_failed(run, report)
 
 
 def print_result(restored: Mapping[str, Any], listing: Path | None, report: Report) -> bool:

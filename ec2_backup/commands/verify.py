@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ec2_backup import options
-from ec2_backup.report import Report, about_backup, failure_status, reworded, tell_failure
+from ec2_backup.report import Report, about_backup, failure_status, tell_failure
 from ec2_backup.status import Status, say
 from ec2_backup.supervise import Supervised, supervise
+from ec2_backup.words import reworded
 
 EPILOG = """\
 examples:

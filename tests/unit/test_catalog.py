@@ -7,6 +7,7 @@ import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.catalog import entries, price_per_month, price_table
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.plan import tag_value
+from tests.unit.entries import entry
 
 NOW = datetime.datetime(2026, 11, 22, 12, 0, tzinfo=datetime.UTC)
 PAST, FUTURE = "2026-11-22T11:59:59Z", "2026-11-22T12:00:01Z"
@@ -53,26 +54,8 @@ def names(volumes: list[dict[str, Any]], **filters: Any) -> list[str]:
 def test_a_complete_backup_is_told_in_full():
     found = volume()
     found["tags"]["Name"] = "the data"
-    assert entries([found], NOW) == [
-        {
-            "volume_id": "vol-1",
-            "name": "the data",
-            "run_id": "r1",
-            "source_host": "web1",
-            "source_path": "/srv/data",
-            "state": "complete",
-            "bytes": 1500000000,
-            "created": "2026-11-01T10:00:00Z",
-            "finished": "2026-11-20T12:00:00Z",
-            "age_seconds": 2 * 86400,
-            "zone": "us-east-1a",
-            "size_gib": 3,
-            "volume_type": "gp3",
-            "encrypted": True,
-            "volume_state": "available",
-            "price_per_month": 0.24,
-        }
-    ]
+    told = entry(volume_id="vol-1", name="the data", created="2026-11-01T10:00:00Z", age_seconds=2 * 86400)
+    assert entries([found], NOW) == [told]
 
 
 @pytest.mark.parametrize(

@@ -136,30 +136,6 @@ def test_a_directory_that_has_a_commands_name_is_given_with_its_path(ran):
     assert ran["variables"]["ec2_backup_source"] == os.path.abspath("backup")
 
 
-@pytest.mark.parametrize(
-    ("argv", "environment", "message"),
-    [
-        ([], {}, "the following arguments are required: DIR"),
-        (["-v", "vol-1", "/srv"], {}, "'vol-1' is not a volume ID"),
-        (["--frobnicate", "/srv"], {}, "there is no option --frobnicate (try --help)"),
-        (["/srv", "/usr"], {}, "unrecognized arguments: /usr"),
-        (["-e", "path=x", "/srv"], {}, "'path=x' is not of the form ec2_backup_NAME=VALUE"),
-        (["-e", "ec2_backup_tags={a", "/srv"], {}, "the value of ec2_backup_tags begins like JSON"),
-        (["/srv"], {"EC2_BACKUP_FLAGS_AWS": "--user-data x"}, "--user-data is not an option that ec2-backup knows"),
-        (["/srv"], {"EC2_BACKUP_FLAGS_SSH": "host"}, "'host' is not an option of ssh"),
-    ],
-)
-def test_wrong_usage_is_one_line_and_status_2(ran, capsys, monkeypatch, argv, environment, message):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert cli.main(argv) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("ec2-backup: error: ")
-    assert message in err
-    assert err.count("\n") == 1
-
-
 def test_run_ids_sort_by_time_and_differ():
     first, second = options.new_run_id(), options.new_run_id()
     assert first != second

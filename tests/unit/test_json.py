@@ -24,6 +24,7 @@ from ec2_backup.commands import backup, cleanup, listing, restore, verify
 from ec2_backup.playbook import Observer, Outcome
 from ec2_backup.status import UserError, json_line, say, speak_json
 from ec2_backup.supervise import Supervised
+from tests.unit.entries import entry
 from tests.unit.test_estimate import FACTS
 
 ROOT = Path(__file__).parents[2]
@@ -149,24 +150,7 @@ DIFFERS = {
 }
 BAD = {"volume_id": "vol-0123456789abcdef1", "good": False, "message": "Volume vol-0123456789abcdef1: it is damaged"}
 PLAN = {**backup_plan(FACTS), "source": {"host": "web1", "path": ODD}}
-ENTRY = {
-    "volume_id": VOLUME,
-    "name": "the Name",
-    "run_id": RUN,
-    "source_host": "web1",
-    "source_path": "/srv/data",
-    "state": "complete",
-    "bytes": 1500000000,
-    "created": "2026-11-20T11:00:00Z",
-    "finished": "2026-11-20T12:00:00Z",
-    "age_seconds": 180000,
-    "zone": "us-east-1a",
-    "size_gib": 3,
-    "volume_type": "gp3",
-    "encrypted": True,
-    "volume_state": "available",
-    "price_per_month": 0.24,
-}
+ENTRY = entry(volume_id=VOLUME, name="the Name", run_id=RUN)
 UNKNOWN = dict.fromkeys(ENTRY) | {"volume_id": "vol-0123456789abcdef1", "state": "unknown"}
 INSTANCE = {"kind": "instance", "id": "i-0123456789abcdef0", "action": "terminated", "run_id": RUN}
 GROUP = {"kind": "security-group", "id": "sg-0123456789abcdef0", "action": "deleted", "run_id": RUN}

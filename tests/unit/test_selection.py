@@ -29,11 +29,11 @@ FILES = [
     "tmp/file",
     "we*rd",
     "weird",
-    "work/.cache/file",
-    "work/build/tmp/file",
-    "work/main.o",
-    "work/new\nline",
-    "work/deep/er/main.o",
+    "trees/.cache/file",
+    "trees/build/tmp/file",
+    "trees/main.o",
+    "trees/new\nline",
+    "trees/deep/er/main.o",
 ]
 
 
@@ -87,38 +87,38 @@ def below(*tops: str) -> set[str]:
 @pytest.mark.parametrize(
     ("pattern", "files"),
     [
-        ("*.o", {"main.o", "work/main.o", "work/deep/er/main.o"}),
-        ("main.o", {"main.o", "work/main.o", "work/deep/er/main.o"}),
-        ("**/main.o", {"main.o", "work/main.o", "work/deep/er/main.o"}),
+        ("*.o", {"main.o", "trees/main.o", "trees/deep/er/main.o"}),
+        ("main.o", {"main.o", "trees/main.o", "trees/deep/er/main.o"}),
+        ("**/main.o", {"main.o", "trees/main.o", "trees/deep/er/main.o"}),
         ("./*.o", {"main.o"}),
-        ("./**/main.o", {"main.o", "work/main.o", "work/deep/er/main.o"}),
-        ("/**/main.o", {"main.o", "work/main.o", "work/deep/er/main.o"}),
-        ("work/*.o", {"work/main.o"}),
-        ("./work/*/main.o", set()),
-        ("./work/*/*/main.o", {"work/deep/er/main.o"}),
-        (".cache", below(".cache", "work/.cache")),
-        (".cache/", below(".cache", "work/.cache")),
+        ("./**/main.o", {"main.o", "trees/main.o", "trees/deep/er/main.o"}),
+        ("/**/main.o", {"main.o", "trees/main.o", "trees/deep/er/main.o"}),
+        ("trees/*.o", {"trees/main.o"}),
+        ("./trees/*/main.o", set()),
+        ("./trees/*/*/main.o", {"trees/deep/er/main.o"}),
+        (".cache", below(".cache", "trees/.cache")),
+        (".cache/", below(".cache", "trees/.cache")),
         ("./.cache", below(".cache")),
         ("{home}/.cache", below(".cache")),
         ("{home}/../me/.cache", SourceError),
-        ("{home}/work/.cache/", below("work/.cache")),
-        ("build/tmp", below("build/tmp", "work/build/tmp")),
-        ("tmp", below("build/tmp", "tmp", "work/build/tmp")),
+        ("{home}/trees/.cache/", below("trees/.cache")),
+        ("build/tmp", below("build/tmp", "trees/build/tmp")),
+        ("tmp", below("build/tmp", "tmp", "trees/build/tmp")),
         ("./tmp/*", below("tmp")),
         ("./tmp/**", below("tmp")),
-        ("*/.cache", below("work/.cache")),  # not the one at the top, though tar calls that ./.cache
-        ("?*/.cache", below("work/.cache")),
-        ("*/main.o", {"work/main.o", "work/deep/er/main.o"}),
-        (".*", below(".cache", ".profile", "work/.cache")),  # not ".", which is everything
+        ("*/.cache", below("trees/.cache")),  # not the one at the top, though tar calls that ./.cache
+        ("?*/.cache", below("trees/.cache")),
+        ("*/main.o", {"trees/main.o", "trees/deep/er/main.o"}),
+        (".*", below(".cache", ".profile", "trees/.cache")),  # not ".", which is everything
         ("?", {"a"}),
-        ("*.*", below(".cache", ".profile", "main.o", "work/.cache", "work/main.o", "work/deep/er/main.o")),
+        ("*.*", below(".cache", ".profile", "main.o", "trees/.cache", "trees/main.o", "trees/deep/er/main.o")),
         ("*", set(FILES)),
         ("./*", set(FILES)),
         ("we*rd", {"we*rd", "weird"}),
         (r"we\*rd", {"we*rd"}),
         ("we[*]rd", {"we*rd"}),
         ("we[!*]rd", {"weird"}),
-        ("new\nline", {"work/new\nline"}),
+        ("new\nline", {"trees/new\nline"}),
         ("MAIN.O", set()),
         (r"\.profile", {".profile"}),
     ],
@@ -283,7 +283,7 @@ def fits(directory: Path, patterns: Iterable[str]) -> tuple[int, int]:
 
 def test_measured_is_what_is_sent_whatever_the_patterns_are(home):
     dice = random.Random(5)
-    parts = ["*", ".*", "tmp", "work", "*.o", "?", "build", "we[ri]*", "m*n.o"]
+    parts = ["*", ".*", "tmp", "trees", "*.o", "?", "build", "we[ri]*", "m*n.o"]
     for _ in range(40):
         patterns = [
             dice.choice(["", "./", f"{home}/"]) + "/".join(dice.choices(parts, k=dice.randint(1, 3)))
