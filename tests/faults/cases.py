@@ -58,6 +58,8 @@ USUAL_SECONDS = 240.0
 LONG_SECONDS = 540.0
 # The watchdog's patience where nobody else is left. A loaded machine takes long from the boot to the first login.
 IDLE_SECONDS = 15
+# ... so long that the watchdog may have ended the instance by then, and the run waits for SSH in vain.
+READY_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,8 +313,9 @@ def killed(draw: Draw, phase: str, target: str) -> dict[str, Any]:
     """A run that nobody is left to clean up after."""
     made = signalled(draw, phase, target, ("SIGKILL",), orphaned=True, idle=IDLE_SECONDS)
     (run,) = made["runs"]
-    variables = (*run.variables, f"ec2_backup_idle_timeout={IDLE_SECONDS}")
-    return {**made, "runs": (dataclasses.replace(run, variables=variables, statuses=(0, 3)),)}
+    times = (f"ec2_backup_idle_timeout={IDLE_SECONDS}", f"ec2_backup_ready_timeout={READY_SECONDS}")
+    variables = (*run.variables, *times)
+    return {**made, "runs": (dataclasses.replace(run, variables=variables, statuses=(0, 1, 3)),)}
 
 
 @kind("kill-wrapper", 2)
