@@ -12,7 +12,11 @@ if __name__ == "__main__":
     if os.path.exists(python) and os.path.realpath(sys.prefix) != os.path.realpath(os.path.join(here, ".venv")):
         os.execv(python, [python, *sys.argv])
     try:
-        from ec2_backup.cli import main
+        from ec2_backup.__main__ import main
+
+        sys.exit(main())
     except ImportError as error:
         sys.exit(f"ec2-backup: error: {error}: run `make` in {here} first, or `pip install {here}`")
-    sys.exit(main())
+    except KeyboardInterrupt:
+        print("ec2-backup: error: ended by SIGINT", file=sys.stderr)
+        sys.exit(130)

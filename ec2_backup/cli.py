@@ -14,7 +14,7 @@ from ec2_backup.commands.listing import listing
 from ec2_backup.commands.restore import restore
 from ec2_backup.commands.verify import verify
 from ec2_backup.options import find_command
-from ec2_backup.report import user_error
+from ec2_backup.report import interrupted, user_error
 from ec2_backup.status import UserError, speak_json, wants_json
 
 # A directory of such a name is given as ./NAME.
@@ -41,3 +41,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(COMMANDS[name](words))
     except UserError as error:
         return user_error(name, error)
+    except KeyboardInterrupt:  # before a run has begun, which catches signals itself, or after its end
+        return interrupted(name)

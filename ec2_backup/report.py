@@ -206,6 +206,14 @@ def user_error(command: str, error: UserError) -> int:
     return report.end(error.status)
 
 
+def interrupted(command: str) -> int:
+    """Tell that Ctrl-C ended a command that had begun nothing; return the status to leave with."""
+    report = Report(command, None, {})
+    report.signal = signal.SIGINT
+    report.error(f"ended by {report.signal.name}")
+    return report.end(128 + report.signal)
+
+
 def say_cause(outcome: Outcome, report: Report) -> None:
     """Say why a playbook failed, and where its log is."""
     say_error(outcome, cause_of(outcome), report)

@@ -5,7 +5,9 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
@@ -16,6 +18,7 @@ from ec2_backup.commands import backup
 from ec2_backup.playbook import Outcome
 from ec2_backup.supervise import Supervised
 
+CHECKOUT = Path(__file__).parents[2]
 RUN = "20261122t184500z-1f2e3d4c"
 
 
@@ -172,3 +175,51 @@ def test_no_value_is_a_template_for_ansible(tmp_path):
     written.write_text(json.dumps(playbook.literal(values)))  # as runner does
     loaded = DataLoader().load_from_file(str(written), trusted_as_template=True)
     assert Templar(None, variables=loaded).template(loaded) == values
+
+
+# Ctrl-C comes when the module of that name is imported.
+INTERRUPTED = """
+import runpy, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+sys.argv = ["ec2-backup", "/srv"]
+runpy.run_{how}
+"""
+
+
+RUNNER, MODULE = (f"{how}, run_name='__main__')" for how in ("path('ec2_backup_runner.py'", "module('ec2_backup'"))
+
+
+@pytest.mark.parametrize(
+    ("how", "module"),
+    [
+        (RUNNER, "ec2_backup"),
+        (RUNNER, "ec2_backup.cli"),
+        (RUNNER, "ec2_backup.commands.verify"),
+        (MODULE, "ec2_backup.commands.verify"),
+    ],
+)
+def test_ctrl_c_before_anything_has_begun_is_told_without_a_traceback(how, module):
+    code = INTERRUPTED.format(module=module, how=how)
+    run = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "ec2-backup: error: ended by SIGINT\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_while_the_command_line_is_read_is_told_without_a_traceback(monkeypatch, capsys, as_json):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(options, "settings", interrupted)
+    assert cli.main([*(["--json"] if as_json else []), "/srv"]) == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    if as_json:
+        told = json.loads(err)
+        assert (told["message"], told["signal"], told["status"]) == ("ended by SIGINT", "SIGINT", 130)
+    else:
+        assert err == "ec2-backup: error: ended by SIGINT\n"
