@@ -13,8 +13,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 # Tests are spread over this many processes; each has a lab of its own.
 JOBS ?= 2
 PYTEST := pytest -n $(JOBS) --dist loadgroup
-SHELL_SCRIPTS := $(shell grep -lE '^\#!.*[/ ](ba)?sh( |$$)' .ci/run tools/* lab/* roles/*/files/* 2>/dev/null)
-PYTHON_TREES := $(wildcard *.py ec2_backup lab tools tests)
+SHELL_SCRIPTS := $(shell grep -lE '^\#!.*[/ ](ba)?sh( |$$)' \
+  .ci/run tools/* lab/* roles/*/files/* extensions/molecule/*/files/* 2>/dev/null)
+PYTHON_TREES := $(wildcard *.py ec2_backup extensions lab tools tests)
 
 .PHONY: help
 help: ## this list
@@ -51,6 +52,15 @@ SEED ?= 1
 faults: setup ## break backups in N ways, and look what is left (docs/faults.md)
 	@python -m tests.faults --count $(N) --seed $(SEED) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(CASE),--case $(CASE)) $(if $(PLANT),--plant $(PLANT)) $(if $(KEEP),--keep '$(KEEP)')
+
+# make molecule SCENARIO='backup failure'; EC2_LAB_INSTANCES=vm make molecule. Each scenario has a lab, and so an account, of its
+# own, which Molecule's notes end with (ANSIBLE_HOME).
+SCENARIO ?= $(filter-out default,$(notdir $(patsubst %/molecule.yml,%,$(sort $(wildcard extensions/molecule/*/molecule.yml)))))
+.PHONY: molecule
+molecule: setup ## the roles as people call them, a scenario for each capability (extensions/molecule/README.md)
+	@failed=; for scenario in $(SCENARIO); do \
+	  lab/run sh -c 'ANSIBLE_HOME=$$EC2_LAB_STATE/ansible exec molecule test -s "$$0"' "$$scenario" || failed="$$failed $$scenario"; \
+	done; if [ -n "$$failed" ]; then echo "molecule: error: failed:$$failed" >&2; exit 1; fi
 
 .PHONY: lint lint-ansible lint-python lint-shell lint-types lint-yaml
 lint: lint-yaml lint-shell lint-python lint-types lint-ansible ## the gates alone
