@@ -320,7 +320,8 @@ class World:
     def _judge_bystanders(self, instances: dict[str, str], volumes: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for name in self._instances:
             state = instances.get(name, "gone")
-            yield name, "" if state == "running" else f"a bystander is {state}"
+            # A run that a signal ended at once may be over before the bystander is up.
+            yield name, "" if state in ("pending", "running") else f"a bystander is {state}"
         for name in self._root_names:
             yield name, "" if name in volumes else "the root volume of a bystander is gone"
         for name, digest in self._volumes.items():
