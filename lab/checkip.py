@@ -15,8 +15,6 @@ from cryptography.x509.oid import NameOID
 
 from .environment import CHECKIP
 
-ADDRESS = "127.0.0.1"
-
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -33,8 +31,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def start(directory: Path) -> None:
-    """Serve on ports 443 and 80, and write `ca-bundle.pem`: the system's authorities and the one made here."""
+def start(directory: Path, address: str) -> None:
+    """Serve on ports 443 and 80 of an address, which is then also that of who asks there from this machine.
+
+    Writes `ca-bundle.pem`: the system's authorities and the one made here.
+    """
     ca, certificate, key = _certificates()
     paths = [
         ssl.get_default_verify_paths().cafile,
@@ -49,9 +50,9 @@ def start(directory: Path) -> None:
     pair.write_text(key + certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair)
-    secure = ThreadingHTTPServer((ADDRESS, 443), _Handler)
+    secure = ThreadingHTTPServer((address, 443), _Handler)
     secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
-    for server in (secure, ThreadingHTTPServer((ADDRESS, 80), _Handler)):
+    for server in (secure, ThreadingHTTPServer((address, 80), _Handler)):
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import environment, kernel, settings
+from . import environment, firewall, kernel, settings
 
 USAGE = """usage: lab/run CMD [ARGUMENT...]
 Run CMD against a fresh local EC2 and leave with its exit status; see docs/lab.md.
@@ -27,7 +27,16 @@ Status 2: wrong usage or settings; 69: this machine lacks something; 70: the lab
 EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE = 2, 69, 70
 
 PROGRAMS = {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "nft": "nftables", "sudo": "sudo"}
+VM_PROGRAMS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "dnsmasq": "dnsmasq-base",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "setpriv": "util-linux",
+}
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+Platform = dict[str, str] | None  # what a lab with virtual machines runs them on
 SI_KERNEL = 0x80  # siginfo's si_code of a signal that a terminal sent to the whole foreground process group
 
 
@@ -43,9 +52,17 @@ def main(arguments: Sequence[str]) -> int:
         chosen = settings.read(os.environ)
     except settings.SettingsError as error:
         return _refuse(str(error), EX_USAGE)
-    missing = _missing()
+    missing = _missing(chosen)
     if missing:
         return _refuse(missing, EX_UNAVAILABLE)
+    platform = None
+    if chosen.virtual:
+        from .vm import host  # only here: most labs need none of it
+
+        try:
+            platform = host.prepare(chosen, lambda line: print(f"lab/run: {line}", file=sys.stderr))
+        except host.Unavailable as error:
+            return _refuse(str(error), EX_UNAVAILABLE)
     kept = os.environ.get("EC2_LAB_STATE", "")
     state = Path(kept or tempfile.mkdtemp(prefix="ec2-lab-")).absolute()
     try:
@@ -55,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
             return _refuse(
                 f"EC2_LAB_STATE {state} is in use (it has {strangers[0]}): name a directory of its own", EX_USAGE
             )
-        return _run(command, state, chosen)
+        return _run(command, state, chosen, platform)
     except OSError as error:
         return _refuse(f"cannot start: {error}", EX_SOFTWARE)
     finally:
@@ -68,28 +85,40 @@ def _refuse(message: str, status: int) -> int:
     return status
 
 
-def _missing() -> str:
+def _missing(chosen: settings.Settings) -> str:
     """What this machine lacks, as a message; empty if nothing."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and not chosen.virtual:
         return "needs root, for namespaces and loop devices: run it with sudo"
     path = environment.system_path(os.environ.get("PATH", ""))
-    absent = [name for name in PROGRAMS if not shutil.which(name, path=path)]
+    programs = VM_PROGRAMS if chosen.virtual else PROGRAMS
+    absent = [name for name in programs if not shutil.which(name, path=path)]
     if absent:
-        packages = " ".join(sorted({PROGRAMS[name] for name in absent}))
+        packages = " ".join(sorted({programs[name] for name in absent}))
         return f"{', '.join(absent)} not found: apt-get install {packages}"
-    if not os.path.exists("/dev/loop-control"):
+    if chosen.virtual and not os.path.exists("/dev/net/tun"):
+        return "no /dev/net/tun: load the kernel's tun module (modprobe tun)"
+    if chosen.virtual and not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return "needs root, for /dev/net/tun is not everybody's here: run it with sudo, or chmod 666 /dev/net/tun"
+    if not chosen.virtual and not os.path.exists("/dev/loop-control"):
         return "no /dev/loop-control: load the kernel's loop module (modprobe loop)"
     return ""
 
 
-def _run(command: list[str], state: Path, chosen: settings.Settings) -> int:
+def _run(command: list[str], state: Path, chosen: settings.Settings, platform: Platform) -> int:
+    if os.geteuid() != 0:
+        try:
+            kernel.become_root()
+        except OSError as error:
+            return _refuse(
+                f"needs root, for only root may make namespaces here ({error}): run it with sudo", EX_UNAVAILABLE
+            )
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     alive, ours = os.pipe()
     kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
     child = os.fork()
     if child == 0:
         os.close(ours)
-        _as_init(command, state, chosen, old_mask, alive)
+        _as_init(command, state, chosen, platform, old_mask, alive)
     os.close(alive)
     try:
         return _wait_for(child)
@@ -98,14 +127,16 @@ def _run(command: list[str], state: Path, chosen: settings.Settings) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
-def _as_init(command: list[str], state: Path, chosen: settings.Settings, mask: set[int], alive: int) -> NoReturn:
+def _as_init(
+    command: list[str], state: Path, chosen: settings.Settings, platform: Platform, mask: set[int], alive: int
+) -> NoReturn:
     status = EX_SOFTWARE
     try:
         kernel.die_with_parent(signal.SIGKILL)
         if select.select([alive], [], [], 0)[0]:
             os._exit(status)  # the parent went before the line above
         os.set_inheritable(alive, False)
-        status = _init(command, state, chosen, mask)
+        status = _init(command, state, chosen, platform, mask)
     except BaseException:  # nothing may leave a forked child by the parent's way
         traceback.print_exc()
     finally:
@@ -114,7 +145,7 @@ def _as_init(command: list[str], state: Path, chosen: settings.Settings, mask: s
         os._exit(status)
 
 
-def _init(command: list[str], state: Path, chosen: settings.Settings, mask: set[int]) -> int:
+def _init(command: list[str], state: Path, chosen: settings.Settings, platform: Platform, mask: set[int]) -> int:
     """Pid 1 of the lab: set the scene, start the server, run the command, reap, forward signals."""
     kernel.make_mounts_private()
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
@@ -122,10 +153,10 @@ def _init(command: list[str], state: Path, chosen: settings.Settings, mask: set[
     for name in ("volumes", "instances", "snapshots", "lab"):
         (state / name).mkdir()
     hosts = state / "lab" / "hosts"
-    hosts.write_text(environment.hosts(Path("/etc/hosts")))
+    hosts.write_text(environment.hosts(Path("/etc/hosts"), firewall.network(chosen.virtual).caller))
     if Path("/etc/hosts").exists():
         kernel.mount(str(hosts), "/etc/hosts", None, kernel.MS_BIND)
-    endpoint = _start_server(state, mask)
+    endpoint = _start_server(state, platform, mask)
     if not endpoint:
         log = (state / "lab" / "server.log").read_text(errors="replace").strip()
         reason = log.splitlines()[-1] if log else "it said nothing"
@@ -148,7 +179,7 @@ def _exec(command: list[str], variables: dict[str, str]) -> NoReturn:
         os._exit(_refuse(f"{command[0]}: {error.strerror}", 126))
 
 
-def _start_server(state: Path, mask: set[int]) -> str:
+def _start_server(state: Path, platform: Platform, mask: set[int]) -> str:
     """Start the API server in a session of its own (a Ctrl-C is not for it); its URL, or empty if it failed."""
     ready, theirs = os.pipe()
     if os.fork() == 0:
@@ -160,9 +191,8 @@ def _start_server(state: Path, mask: set[int]) -> str:
         os.dup2(log, 2)
         os.set_inheritable(theirs, True)
         package = str(Path(__file__).resolve().parent.parent)
-        code = (
-            f"import sys; sys.path.insert(0, {package!r}); from lab.server import main; main({str(state)!r}, {theirs})"
-        )
+        arguments = f"{str(state)!r}, {theirs}, {platform!r}"
+        code = f"import sys; sys.path.insert(0, {package!r}); from lab.server import main; main({arguments})"
         os.execve(sys.executable, [sys.executable, "-c", code], environment.for_server(os.environ))
     os.close(theirs)
     with open(ready) as pipe:

@@ -6,10 +6,8 @@ States: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecyc
 
 from __future__ import annotations
 
-import base64
 import copy
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,10 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.block_device import BlockDeviceType
 from moto.ec2.models.instances import InstanceState, StateReason
 
-from . import cloudinit, devices, firewall, images, untyped, volumes
-from .instance import Machine
+from . import devices, firewall, images, untyped, volumes
 from .machine import POWERED_OFF
-from .runtime import Runtime, current
-from .storage import GIB, LabAttachment, LabVolume
+from .runtime import Machine, Runtime, current
+from .storage import LabAttachment, LabVolume
 
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 _BY_USER = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
@@ -42,6 +39,8 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
         self.running_at = time.monotonic() + current().settings.pending
         self.machine: Machine | None = None
         self.disks: dict[str, devices.Disk] = {}
+        self.disks_at_start: list[str] = []
+        """Names of the volumes but the root's, which the instance's metadata lists."""
         mappings = kwargs.pop("lab_mappings")
         self._mappings = copy.deepcopy(mappings)
         self.image = images.image(ec2_backend.region_name, image_id) or images.NETBSD
@@ -49,6 +48,9 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
         if not security_groups:
             self.security_groups = [group for nic in self.nics.values() for group in nic._group_set]
         self._set_address()
+        if "HttpTokens" not in (kwargs.get("metadata_options") or {}):
+            self.metadata_options.http_tokens, hops = self.image.metadata_defaults
+            self.metadata_options.http_put_response_hop_limit = hops
         current().scheduler.at(self.running_at, self._power_on)
 
     def _set_address(self) -> None:
@@ -154,12 +156,10 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             attach_time=utcnow(),
             delete_on_termination=delete_on_termination,
         )
-        loop = volume.open_loop()
         taken = {disk.name for disk in self.disks.values()}
         index = next(n for n in range(len(taken) + 1) if devices.name_for(self._kind, device, n) not in taken)
         name = devices.name_for(self._kind, device, index)
-        serial = devices.serial_for(self._kind, volume.id)
-        self.disks[volume.id] = devices.Disk(name, loop.major, loop.minor, volume.size * GIB, serial)
+        self.disks[volume.id] = volume.disk(name, devices.serial_for(self._kind, volume.id))
         return attachment
 
     def plug(self, attachment: LabAttachment) -> None:
@@ -205,29 +205,30 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             apply_firewall(lab)
             self.directory.mkdir(exist_ok=True)
             boot = lab.faults.sshd_delay(lab.settings.boot)
+            pair = self.ec2_backend.key_pairs.get(self.key_name) if self.key_name else None
+            root = self.block_device_mapping.get(self.root_device_name)
+            names = (name for name in self.block_device_mapping if name != self.root_device_name)
+            self.disks_at_start = [name.removeprefix("/dev/") for name in names]
             spec = {
                 "id": self.id,
+                "type": self.instance_type,
                 "hostname": f"ip-{self.address.replace('.', '-')}",
                 "address": self.address,
+                "mac": self.nics[0].mac_address,
                 "directory": str(self.directory),
                 "ami": self.image.kind,
-                "plan": self._plan().as_dict(),
+                "user": self.image.user,
+                "key": pair.public_key.strip() if pair else "",
+                "user_data": str(self.user_data or ""),
+                "root": root.volume_id if root else "",
                 "disks": [disk.as_dict() for disk in self.disks.values()],
                 "boot": boot,
                 "sshd_at": None if boot is None else self.running_at + boot,
                 "hide": [os.path.expanduser("~"), str(lab.state), str(Path(__file__).resolve().parent.parent)],
             }
-            self.machine = Machine(self.directory, spec, self._ended)
+            self.machine = lab.make_machine(self.directory, spec, self._ended)
 
-    def _plan(self) -> cloudinit.Plan:
-        pair = self.ec2_backend.key_pairs.get(self.key_name) if self.key_name else None
-        key = pair.public_key.strip() if pair else ""
-        if self.image.kind == "netbsd":
-            return cloudinit.Plan(root_keys=[key] if key else [])
-        raw = base64.b64decode(str(self.user_data)) if self.user_data else b""
-        return cloudinit.plan(raw, key, self.image.user)
-
-    def _ended(self, machine: Machine, status: int) -> None:
+    def _ended(self, machine: Any, status: int) -> None:
         with current().lock:
             if self.machine is not machine or self._fixed:
                 return
@@ -239,22 +240,26 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
                 self._leave("stopping", _BY_ITSELF)
 
     def _leave(self, state: str, reason: tuple[str, str]) -> None:
-        """Start to stop or to terminate: the operating system goes at once, the rest when its time has passed."""
+        """Start to stop or to terminate: the machine goes at once, the rest when its time has passed."""
         lab = current()
         self._fixed = state
         self._reason = f"User initiated ({utcnow().strftime('%Y-%m-%d %H:%M:%S GMT')})" if reason is _BY_USER else ""
         self.state_reason = StateReason(reason[1], reason[0])
         apply_firewall(lab)
         until = time.monotonic() + lab.settings.shutdown
-        lab.scheduler.soon(self._power_off)
+        lab.scheduler.soon(self._power_off if state == "shutting-down" else self._shut_down)
         lab.scheduler.at(until, self._finish_termination if state == "shutting-down" else self._finish_stop)
 
     def _power_off(self) -> None:
         if self.machine:
             self.machine.kill()
 
+    def _shut_down(self) -> None:
+        if self.machine:
+            self.machine.stop()
+
     def _finish_stop(self) -> None:
-        self._power_off()
+        self._shut_down()
         with current().lock:
             if self._fixed == "stopping":
                 self._fixed = "stopped"
@@ -297,6 +302,8 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
         if self.gone:
             raise _incorrect_instance_state(self.id, "stopped")
         self._leave("stopping", _BY_USER)
+        if self.ec2_backend.force:
+            current().scheduler.soon(self._power_off)
         return previous
 
     def terminate(self) -> InstanceState:
@@ -306,9 +313,8 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
         return previous
 
     def reboot(self) -> None:
-        machine = self.machine
-        if self.state == "running" and machine and machine.pid:
-            os.kill(machine.pid, signal.SIGTERM)
+        if self.state == "running" and self.machine:
+            current().scheduler.soon(self.machine.reboot)
 
 
 def _incorrect_instance_state(instance_id: str, verb: str) -> EC2ClientError:
@@ -336,10 +342,17 @@ def _rules(instance: LabInstance) -> list[firewall.Rule]:
     if instance.state != "running":
         return []
     return [
-        firewall.Rule(
-            instance.address, rule.cidr_ipv4, rule.ip_protocol or "-1", rule.from_port or 0, rule.to_port or 65535
-        )
+        firewall.Rule(instance.address, source, rule.ip_protocol or "-1", rule.from_port or 0, rule.to_port or 65535)
         for group in instance.security_groups
         for rule in group.ingress_rules
-        if rule.cidr_ipv4
+        for source in ([rule.cidr_ipv4] if rule.cidr_ipv4 else _members(rule.source_group or {}))
+    ]
+
+
+def _members(group: dict[str, str]) -> list[str]:
+    """The addresses of the instances in a security group that is the source of a rule."""
+    return [
+        other.address
+        for other in all_instances()
+        if other.state == "running" and group.get("GroupId") in [member.id for member in other.security_groups]
     ]

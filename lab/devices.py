@@ -19,13 +19,19 @@ MODEL = "Amazon Elastic Block Store"
 
 @dataclass(frozen=True)
 class Disk:
-    """A volume as an instance sees it. `size` is in bytes; `serial` is empty where the guest cannot see one."""
+    """A volume as an instance sees it. `size` is in bytes; `serial` is empty where the guest cannot see one.
+
+    Its bytes are those of the block device with the two numbers for a process tree, of `file` for a virtual machine,
+    which names its disks itself: there `name` holds for Xen's only.
+    """
 
     name: str
     major: int
     minor: int
     size: int
     serial: str = ""
+    volume: str = ""
+    file: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -29,6 +29,7 @@ def install() -> None:
     responses.describe_volume_status = replies.describe_volume_status
     responses.create_volume = replies.create_volume_once(responses.create_volume)
     responses.run_instances = replies.run_instances_checked(responses.run_instances)
+    responses.stop_instances = replies.stop_instances_by_force(responses.stop_instances)
     responses.modify_instance_attribute = replies.modify_shutdown_behaviour(responses.modify_instance_attribute)
     parameters = untyped.ssm.ParameterDict
     parameters._load_latest_amis = _load_latest_amis

@@ -20,10 +20,10 @@ def system_path(path: str) -> str:
     return os.pathsep.join([*present, *(entry for entry in _SYSTEM if entry not in present)])
 
 
-def hosts(machines: Path) -> str:
-    """The lab's /etc/hosts: the machine's, with the service that tells callers their address in the lab."""
+def hosts(machines: Path, checkip: str) -> str:
+    """The lab's /etc/hosts: the machine's, and the address of the service that tells callers theirs."""
     text = machines.read_text(errors="replace") if machines.exists() else "127.0.0.1 localhost\n"
-    return f"{text.rstrip()}\n127.0.0.1 {CHECKIP}\n"
+    return f"{text.rstrip()}\n{checkip} {CHECKIP}\n"
 
 
 def for_command(environ: Mapping[str, str], endpoint: str, state: Path, region: str) -> dict[str, str]:

@@ -28,6 +28,15 @@ class Image:
     user: str
     size: int = 8
 
+    @property
+    def metadata_defaults(self) -> tuple[str, int]:
+        """HttpTokens and HttpPutResponseHopLimit of an instance, unless its launch says otherwise.
+
+        AL2023's AMIs have ImdsSupport v2.0:
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-IMDS-new-instances.html
+        """
+        return ("required", 2) if self.name.startswith("al2023-") else ("optional", 1)
+
 
 NETBSD = Image(
     NETBSD_ID,

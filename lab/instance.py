@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -14,15 +15,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import devices
+from . import cloudinit, devices
 
 _READY_WITHIN = 60.0  # seconds; only a machine in deep trouble takes that long to mount a few file systems
+
+
+def plan(spec: Mapping[str, Any]) -> cloudinit.Plan:
+    """What the user-data and the key pair of an instance ask for."""
+    if spec["ami"] == "netbsd":
+        return cloudinit.Plan(root_keys=[spec["key"]] if spec["key"] else [])
+    return cloudinit.plan(base64.b64decode(spec["user_data"]), spec["key"], spec["user"])
 
 
 class Machine:
     """One process tree of `machine.main`. `ended` is called once, from another thread, with its exit status."""
 
     def __init__(self, directory: Path, spec: Mapping[str, Any], ended: Callable[[Machine, int], None]) -> None:
+        spec = {**spec, "plan": plan(spec).as_dict()}
         self._ended = ended
         self._ready = threading.Event()
         self._pid = 0
@@ -83,6 +92,14 @@ class Machine:
                 if self.alive:
                     raise
 
+    def reboot(self) -> None:
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)
+
+    def stop(self) -> None:
+        self.kill()
+
     def kill(self) -> None:
         """End every process of it, and wait until they are gone."""
         self._process.kill()  # its pid 1 dies with it, and all of the pid namespace with that
@@ -90,13 +107,12 @@ class Machine:
         if self._pid:
             _wait_gone(self._pid)
 
-    def kill_sshd(self) -> int:
-        """End sshd and its sessions; how many processes that were."""
-        victims = [pid for pid in self.processes() if _command(pid) == "sshd"]
-        for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return len(victims)
+    def kill_sshd(self) -> None:
+        """End sshd and its sessions."""
+        for pid in self.processes():
+            if _command(pid) == "sshd":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def ssh_bytes(self) -> int:
         """Bytes that the busiest SSH session has read so far."""

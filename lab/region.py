@@ -36,6 +36,9 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
     dry_run = False
     """Whether the launch that is asked for is only to be checked."""
 
+    force = False
+    """Whether the instances that are to stop get no time to shut down."""
+
     def __init__(self, region_name: str, account_id: str) -> None:
         self._launches: dict[str, tuple[str, Any]] = {}
         self.creations: dict[str, tuple[str, Any]] = {}
@@ -44,6 +47,8 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
     def _load_amis(self) -> None:
         self._loading = True
         for image in images.images(self.region_name):
+            if image.kind == "netbsd" and current().settings.virtual:
+                continue  # there is no virtual machine of it
             ami = LabAmi(
                 self,
                 image.id,

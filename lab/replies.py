@@ -86,6 +86,19 @@ def run_instances_checked(original: Any) -> Any:
     return run_instances
 
 
+def stop_instances_by_force(original: Any) -> Any:
+    def stop_instances(response: Any) -> Any:
+        """StopInstances with its Force honoured."""
+        backend = response.ec2_backend
+        backend.force = bool(response._get_param("Force", False))
+        try:
+            return original(response)
+        finally:
+            backend.force = False
+
+    return stop_instances
+
+
 def modify_shutdown_behaviour(original: Any) -> Any:
     def modify_instance_attribute(response: Any) -> Any:
         """ModifyInstanceAttribute with the attribute that moto leaves out."""

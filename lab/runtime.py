@@ -10,9 +10,11 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Protocol
 
+from .devices import Disk
 from .faults import Faults
-from .firewall import Firewall, address
+from .firewall import Firewall, network
 from .settings import Settings
 
 
@@ -50,20 +52,61 @@ def _logged(action: Callable[[], None]) -> None:
         traceback.print_exc()
 
 
+class Machine(Protocol):
+    """What runs while an instance does: a process tree (instance.py) or a virtual machine (vm/machine.py)."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def pid(self) -> int:
+        """Of its first process, as the lab counts; 0 before there is one."""
+
+    def plug(self, disk: Disk) -> None:
+        """Have a disk appear, once it can."""
+
+    def unplug(self, disk: Disk) -> None:
+        """Have a disk disappear; returns when it has."""
+
+    def reboot(self) -> None: ...
+
+    def stop(self) -> None:
+        """Have its operating system shut down; returns when it is gone, whether by that or by force."""
+
+    def kill(self) -> None:
+        """End it at once, and return when it is gone."""
+
+    def has_session(self) -> bool:
+        """Whether somebody is logged in over SSH, or about to be."""
+
+    def ssh_bytes(self) -> int:
+        """How many bytes the busiest SSH session has read so far."""
+
+    def kill_sshd(self) -> None:
+        """End all SSH sessions; none is taken again before the next boot."""
+
+
+class MakeMachine(Protocol):
+    """Starts a machine. `ended` is called once, from another thread, with its exit status (machine.POWERED_OFF)."""
+
+    def __call__(self, directory: Path, spec: dict[str, Any], ended: Callable[[Any, int], None]) -> Machine: ...
+
+
 class Runtime:
     """One lab. `lock` guards moto and all that hangs on it; nothing slow is done under it."""
 
-    def __init__(self, state: Path, settings: Settings) -> None:
+    def __init__(self, state: Path, settings: Settings, make_machine: MakeMachine) -> None:
         self.state = state
+        self.make_machine = make_machine
         self.settings = settings
         self.lock = threading.RLock()
         self.scheduler = Scheduler()
         self.faults = Faults(settings.faults_file(state))
-        self.firewall = Firewall()
+        self.firewall = Firewall(network(settings.virtual))
         self._addresses = itertools.count()
 
     def new_address(self) -> str:
-        return address(next(self._addresses))
+        return self.firewall.network.address(next(self._addresses))
 
     def volume_file(self, volume_id: str) -> Path:
         return self.state / "volumes" / f"{volume_id}.img"

@@ -20,9 +20,9 @@ from xml.sax.saxutils import escape
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from . import checkip, computing, ec2, environment, policy, settings, untyped
+from . import checkip, computing, ec2, environment, instance, policy, settings, untyped
 from .faults import Fault
-from .runtime import Runtime, set_current
+from .runtime import MakeMachine, Runtime, set_current
 
 _FILTER_MAY_CHANGE = re.compile("SecurityGroup|ModifyInstanceAttribute|NetworkInterface|ReplaceSecurity")
 _KEY = re.compile(r"Credential=([^/]+)/")
@@ -211,13 +211,25 @@ def _watch_for_drops(lab: Runtime) -> None:
                 done.add(name)
 
 
-def main(state_directory: str, ready: int) -> None:
-    """Serve until killed. Writes the URL on the descriptor `ready` once it answers."""
+def _machines(state: Path, chosen: settings.Settings, platform: dict[str, str] | None) -> MakeMachine:
+    if platform is None:
+        return instance.Machine
+    from .vm import host  # only here: most labs need none of it
+
+    return host.start(state, chosen, platform)
+
+
+def main(state_directory: str, ready: int, platform: dict[str, str] | None = None) -> None:
+    """Serve until killed. Writes the URL on the descriptor `ready` once it answers.
+
+    `platform` is what virtual machines run on, and None where instances are process trees.
+    """
     state = Path(state_directory)
-    lab = Runtime(state, settings.read(os.environ))
+    chosen = settings.read(os.environ)
+    lab = Runtime(state, chosen, _machines(state, chosen, platform))
     set_current(lab)
     ec2.install()
-    checkip.start(state / "lab")
+    checkip.start(state / "lab", lab.firewall.network.caller)
     with lab.lock:
         lab.firewall.apply([])
     server = make_server("127.0.0.1", 0, Api(lab), threaded=True, request_handler=_Handler)

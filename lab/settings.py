@@ -15,7 +15,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Times are in seconds; `boot` is None when sshd never comes up."""
+    """Times are in seconds, `memory` in MiB; `boot` is None when sshd never comes up."""
 
     pending: float = 1.0
     boot: float | None = 2.0
@@ -28,6 +28,14 @@ class Settings:
     region: str = "us-east-1"
     faults: str = ""
     policy: Policy | None = None
+    instances: str = "process"
+    accel: str = "auto"
+    memory: int = 512
+
+    @property
+    def virtual(self) -> bool:
+        """Whether instances are virtual machines."""
+        return self.instances == "vm"
 
     def faults_file(self, state: Path) -> Path:
         return Path(self.faults) if self.faults else state / "faults.json"
@@ -35,23 +43,42 @@ class Settings:
 
 def read(environment: Mapping[str, str]) -> Settings:
     """The settings in an environment. Raises SettingsError."""
-    devices = environment.get("EC2_LAB_DEVICES") or Settings.devices
-    if devices not in ("nitro", "xen"):
-        raise SettingsError(f"EC2_LAB_DEVICES is {devices!r}: set it to nitro or xen")
+    instances = _one_of(environment, "INSTANCES", "process", "vm")
     boot = environment.get("EC2_LAB_BOOT", "")
+    # a virtual machine's boot takes its own time
+    usual_boot = 0.0 if instances == "vm" else 2.0
     return Settings(
         pending=_seconds(environment, "PENDING", Settings.pending),
-        boot=None if boot == "never" else _seconds(environment, "BOOT", 2.0),
+        boot=None if boot == "never" else _seconds(environment, "BOOT", usual_boot),
         shutdown=_seconds(environment, "SHUTDOWN", Settings.shutdown),
         volume_creating=_seconds(environment, "VOLUME_CREATING", Settings.volume_creating),
         attach=_seconds(environment, "ATTACH", Settings.attach),
         device=_seconds(environment, "DEVICE", Settings.device),
         detach=_seconds(environment, "DETACH", Settings.detach),
-        devices=devices,
+        devices=_one_of(environment, "DEVICES", "nitro", "xen"),
         region=environment.get("EC2_LAB_REGION") or Settings.region,
         faults=environment.get("EC2_LAB_FAULTS", ""),
         policy=_policy(environment.get("EC2_LAB_POLICY", "")),
+        instances=instances,
+        accel=_one_of(environment, "ACCEL", "auto", "kvm", "tcg"),
+        memory=_mebibytes(environment, "MEMORY", Settings.memory),
     )
+
+
+def _one_of(environment: Mapping[str, str], name: str, *values: str) -> str:
+    """The variable's value, which must be one of those named; the first is the default."""
+    value = environment.get(f"EC2_LAB_{name}") or values[0]
+    if value not in values:
+        raise SettingsError(f"EC2_LAB_{name} is {value!r}: set it to {', '.join(values[:-1])} or {values[-1]}")
+    return value
+
+
+def _mebibytes(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(f"EC2_LAB_{name}", "")
+    value = int(text) if text.isascii() and text.isdigit() else -1 if text else default
+    if not 128 <= value <= 1 << 20:
+        raise SettingsError(f"EC2_LAB_{name} is {text!r}: set it to a number of MiB, 128 or more")
+    return value
 
 
 def _policy(name: str) -> Policy | None:

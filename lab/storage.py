@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import untyped, volumes
+from . import devices, untyped, volumes
 from .kernel import LoopDevice
 from .runtime import current
 
@@ -14,7 +14,7 @@ GIB = 1 << 30
 
 
 class LabVolume(untyped.Volume):  # type: ignore[misc]  # of Any: see untyped
-    """A volume with bytes: a file, and a loop device while it is plugged."""
+    """A volume with bytes: a file, and while it is plugged into a process tree, a loop device."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,10 +32,12 @@ class LabVolume(untyped.Volume):  # type: ignore[misc]  # of Any: see untyped
             return "in-use"
         return "available" if time.monotonic() >= self.available_at else "creating"
 
-    def open_loop(self) -> LoopDevice:
-        if self.loop is None:
+    def disk(self, name: str, serial: str) -> devices.Disk:
+        """What an instance is to plug."""
+        if self.loop is None and not current().settings.virtual:
             self.loop = volumes.loop(self.file)
-        return self.loop
+        major, minor = (self.loop.major, self.loop.minor) if self.loop else (0, 0)
+        return devices.Disk(name, major, minor, self.size * GIB, serial, str(self.id), str(self.file))
 
     def close_loop(self) -> None:
         if self.loop:

@@ -1,0 +1,50 @@
+"""What a lab needs to have virtual machines: an image and an accelerator before it starts, a network within it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lab.runtime import MakeMachine, current
+from lab.settings import Settings
+
+from . import accel, image, metadata
+from .machine import VirtualMachine
+from .network import Network
+from .qemu import Platform
+
+
+class Unavailable(Exception):
+    """There can be no virtual machines here; the text is one line that says what to do."""
+
+
+def prepare(settings: Settings, say: Callable[[str], None]) -> dict[str, str]:
+    """Build the image if it has not been, and choose the accelerator: outside the lab, whose network leads nowhere.
+
+    Returns the fields of a Platform. Raises Unavailable.
+    """
+    try:
+        built = image.ensure(say)
+    except image.ImageError as error:
+        raise Unavailable(str(error)) from error
+    chosen = accel.choose(settings.accel, built.kernel, built.initrd, built.directory)
+    return asdict(Platform(str(built.kernel), str(built.initrd), str(built.disk), built.root, chosen))
+
+
+def start(state: Path, settings: Settings, platform: Mapping[str, str]) -> MakeMachine:
+    """Set the network and the metadata service up, inside the lab; returns what starts machines on them."""
+    network = Network(state / "lab", metadata.domain(settings.region))
+    network.start()
+    metadata.serve(metadata.of_address)
+    base = Platform(**platform)
+
+    def make_machine(
+        directory: Path, spec: dict[str, Any], ended: Callable[[VirtualMachine, int], None]
+    ) -> VirtualMachine:
+        lab = current()
+        lab.firewall.mend(spec["address"])
+        return VirtualMachine(directory, spec, ended, base, network, lab.settings)
+
+    return make_machine

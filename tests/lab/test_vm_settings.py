@@ -1,0 +1,85 @@
+"""What a lab is asked for in its environment, as to virtual machines, and which accelerator they get."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import settings
+from lab.vm import accel
+
+
+def test_instances_are_process_trees_unless_asked_for_otherwise() -> None:
+    assert not settings.read({}).virtual
+    chosen = settings.read({"EC2_LAB_INSTANCES": "vm", "EC2_LAB_MEMORY": "1024"})
+    assert (chosen.virtual, chosen.memory, chosen.accel) == (True, 1024, "auto")
+
+
+def test_a_virtual_machine_boots_at_once_unless_asked_for_otherwise() -> None:
+    assert settings.read({}).boot == 2.0
+    assert settings.read({"EC2_LAB_INSTANCES": "vm"}).boot == 0.0
+    assert settings.read({"EC2_LAB_INSTANCES": "vm", "EC2_LAB_BOOT": "never"}).boot is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "advice"),
+    [
+        ("INSTANCES", "docker", "set it to process or vm"),
+        ("ACCEL", "hvf", "set it to auto, kvm or tcg"),
+        ("MEMORY", "1G", "set it to a number of MiB, 128 or more"),
+        ("MEMORY", "64", "set it to a number of MiB, 128 or more"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_what_can(name: str, value: str, advice: str) -> None:
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.read({f"EC2_LAB_{name}": value})
+    assert str(caught.value) == f"EC2_LAB_{name} is {value!r}: {advice}"
+
+
+@pytest.fixture
+def there_is_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path == "/dev/kvm")
+
+
+def choose(directory: Path) -> str:
+    return accel.choose("auto", directory / "kernel", directory / "initrd", directory)
+
+
+def test_kvm_is_used_where_a_kernel_boots_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_is_kvm: None
+) -> None:
+    say = "import sys, time; print('Run /init as init process', flush=True); time.sleep(60)"
+    monkeypatch.setattr(accel, "probe", lambda kernel, initrd: [sys.executable, "-c", say])
+    assert choose(tmp_path) == "kvm"
+
+
+def test_kvm_is_not_used_where_a_kernel_hangs_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_is_kvm: None
+) -> None:
+    monkeypatch.setattr(accel, "PATIENCE", 0.5)
+    monkeypatch.setattr(accel, "probe", lambda kernel, initrd: ["sleep", "60"])
+    assert choose(tmp_path) == "tcg"
+
+
+def test_the_verdict_is_kept_until_the_machine_boots_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_is_kvm: None
+) -> None:
+    monkeypatch.setattr(accel, "probe", lambda kernel, initrd: ["false"])
+    assert choose(tmp_path) == "tcg"
+    monkeypatch.setattr(accel, "probe", lambda kernel, initrd: ["echo", "Run /init as init process"])
+    assert choose(tmp_path) == "tcg"
+    (tmp_path / "accel").write_text("another-boot tcg\n")
+    assert choose(tmp_path) == "kvm"
+    assert [path.name for path in tmp_path.iterdir()] == ["accel"]
+
+
+def test_what_is_asked_for_is_not_questioned(tmp_path: Path) -> None:
+    assert accel.choose("tcg", tmp_path, tmp_path, tmp_path) == "tcg"
+
+
+def test_without_the_device_there_is_no_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert choose(tmp_path) == "tcg"
