@@ -14,12 +14,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 JOBS ?= 2
 PYTEST := pytest -n $(JOBS) --dist loadgroup
 SHELL_SCRIPTS := $(shell grep -lE '^\#!.*[/ ](ba)?sh( |$$)' \
-  .ci/run tools/* lab/* roles/*/files/* extensions/molecule/*/files/* 2>/dev/null)
+  .ci/run tools/* lab/* lab/vm/recipe/* roles/*/files/* extensions/molecule/*/files/* 2>/dev/null)
 PYTHON_TREES := $(wildcard *.py ec2_backup extensions lab tools tests)
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup venv
 setup: ## the virtual environment and the system packages, where they are missing
@@ -44,6 +44,12 @@ integration: setup ## the tests of the product, in the lab
 
 heavy: setup ## the tests that take too long for each change: run them before a release
 	$(PYTEST) -m heavy $(ARGS)
+
+.PHONY: e2e
+e2e: setup ## the product on virtual machines that boot (docs/lab.md); the first time their image is built
+	@tools/setup vm
+	@python -m lab.vm.image
+	$(PYTEST) tests/e2e $(ARGS)
 
 # make faults N=200 SEED=1 [ONLY=kind [CASE=number]] [PLANT=cleanup-disabled] [KEEP=/some/dir]; see docs/faults.md
 N ?= 200
