@@ -63,6 +63,8 @@ def main(arguments: Sequence[str]) -> int:
             platform = host.prepare(chosen, lambda line: print(f"lab/run: {line}", file=sys.stderr))
         except host.Unavailable as error:
             return _refuse(str(error), EX_UNAVAILABLE)
+        except KeyboardInterrupt:  # of the image's building, which takes a while
+            return 128 + signal.SIGINT
     kept = os.environ.get("EC2_LAB_STATE", "")
     state = Path(kept or tempfile.mkdtemp(prefix="ec2-lab-")).absolute()
     try:

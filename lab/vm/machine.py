@@ -151,6 +151,8 @@ class VirtualMachine:
                 self._powered_off = True
             elif event == "DEVICE_DELETED":
                 self._deleted.add(data.get("device", ""))
+            elif event == "RESET":
+                current().scheduler.soon(self._mend)  # sshd comes up anew
             self._changed.notify_all()
 
     @property
@@ -301,6 +303,11 @@ class VirtualMachine:
         """What the callers see of that: their connections are reset, and new ones refused."""
         with current().lock:
             current().firewall.cut(self._spec["address"])
+        self._network.disconnect(self._spec["address"], _SSH)
+
+    def _mend(self) -> None:
+        with current().lock:
+            current().firewall.mend(self._spec["address"])
 
 
 def _disk(fields: Mapping[str, Any]) -> Disk:

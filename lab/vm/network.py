@@ -80,7 +80,9 @@ def dnsmasq_command(program: str, directory: Path, domain: str) -> list[str]:
         *("--conf-file=/dev/null", "--user=", "--group=", f"--pid-file={directory / 'dnsmasq.pid'}"),
         *(f"--interface={BRIDGE}", "--except-interface=lo", "--bind-interfaces"),
         *("--no-hosts", "--no-resolv", f"--domain={domain}", f"--local=/{domain}/", "--dhcp-fqdn"),
-        *("--dhcp-authoritative", "--no-ping", "--dhcp-range=172.31.0.0,static,255.255.0.0,1h"),
+        # Broadcast: to send to one machine, it would overwrite the neighbour that `plug_commands` makes.
+        *("--dhcp-broadcast", "--dhcp-authoritative", "--no-ping"),
+        "--dhcp-range=172.31.0.0,static,255.255.0.0,1h",
         *(f"--dhcp-option=option:router,{ROUTER}", f"--dhcp-option=option:dns-server,{RESOLVER}"),
         f"--dhcp-hostsfile={directory / 'dhcp-hosts'}",
         f"--dhcp-leasefile={directory / 'dhcp-leases'}",
@@ -110,6 +112,7 @@ class Network:
 
     def __init__(self, directory: Path, domain: str) -> None:
         path = system_path(os.environ.get("PATH", ""))
+        self._environment = {"PATH": path}
         self._ip = shutil.which("ip", path=path) or "ip"
         self._dnsmasq = shutil.which("dnsmasq", path=path) or "dnsmasq"
         self._directory = directory
@@ -147,6 +150,11 @@ class Network:
     def connected(self, address: str, port: int) -> bool:
         """Whether a connection stands from the lab's processes."""
         return connected(Path("/proc/net/tcp").read_text(), address, port)
+
+    def disconnect(self, address: str, port: int) -> None:
+        """Reset the connections of the lab's processes, where the kernel can (INET_DIAG_DESTROY)."""
+        command = ["ss", "--kill", "--no-header", "--tcp", "dst", address, "dport", "=", str(port)]
+        subprocess.run(command, env=self._environment, capture_output=True, check=False)
 
     def _run(self, commands: Iterable[str], *, check: bool = True) -> None:
         text = "".join(f"{line}\n" for line in commands)

@@ -185,6 +185,7 @@ def test_a_machine_that_boots_late_is_held_and_one_that_never_does_stays_so(
     stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
     never = stage(boot=None)
+    wait_for((tmp_path / "root.qcow2").exists, "the root disk of the one, which is where the other looks for its own")
     late = stage(boot=0.2)
     wait_for(lambda: "cont" in late.commands, "the boot")
     assert never.machine.alive

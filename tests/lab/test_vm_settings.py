@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from lab import settings
+from lab import cli, settings
 from lab.vm import accel
 
 
@@ -37,6 +38,25 @@ def test_a_value_that_cannot_be_is_refused_with_what_can(name: str, value: str, 
     with pytest.raises(settings.SettingsError) as caught:
         settings.read({f"EC2_LAB_{name}": value})
     assert str(caught.value) == f"EC2_LAB_{name} is {value!r}: {advice}"
+
+
+def test_without_root_it_depends_on_the_network_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = settings.read({"EC2_LAB_INSTANCES": "vm"})
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(cli, "VM_PROGRAMS", {})
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    assert cli._missing(chosen) == ""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != "/dev/net/tun")
+    assert cli._missing(chosen).startswith("needs root, for /dev/net/tun")
+    assert cli._missing(settings.read({})).startswith("needs root, for namespaces")
+
+
+def test_what_is_missing_is_told_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name, path: None if "qemu" in name else name)
+    missing = cli._missing(settings.read({"EC2_LAB_INSTANCES": "vm"}))
+    assert missing.endswith("not found: apt-get install qemu-system-x86 qemu-utils")
 
 
 @pytest.fixture
