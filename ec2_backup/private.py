@@ -42,8 +42,10 @@ def private_directory() -> Iterator[Path]:
     remove_dead(Path(tempfile.gettempdir()))
     directory = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
-        with (directory / LOCK).open("wb") as lock:  # not inherited by the processes that are started meanwhile
+        unlocked = directory / f"{LOCK}.new"
+        with unlocked.open("wb") as lock:  # not inherited by the processes that are started meanwhile
             fcntl.flock(lock, fcntl.LOCK_EX)
+            unlocked.rename(directory / LOCK)  # it is locked from the first moment that another run may see it
             (directory / TEMPORARY).mkdir(mode=0o700)
             yield directory
     finally:

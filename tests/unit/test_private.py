@@ -1,5 +1,6 @@
 """The private directory of a run, and those of runs that were killed."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 
 import pytest
 
+from ec2_backup import private
 from ec2_backup.private import private_directory
 
 
@@ -44,6 +46,20 @@ def test_what_a_killed_run_left_is_removed_by_the_next_but_not_what_a_living_one
         for process in (dead, living):
             process.kill()
             process.wait()
+
+
+def test_a_run_that_begins_at_the_same_moment_is_not_taken_for_a_dead_one(tmp_path, monkeypatch):
+    lock = fcntl.flock
+
+    def late(file, how):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        private.remove_dead(tmp_path)  # as another run does, just before this one has its lock
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with private_directory() as directory:
+        assert directory.is_dir()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_run_left_stays_while_a_process_of_its_uses_it(tmp_path):
