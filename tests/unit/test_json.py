@@ -255,13 +255,6 @@ LISTED = "./\n./a\\\\b\n./new\\nline\n./ä\n./\\377\n./\\033[2J\n"  # as stream_
 Run = Callable[..., Said]
 
 
-@pytest.fixture(autouse=True)
-def _speak_text_again():
-    """Leave no test after these with lines that are objects."""
-    yield
-    speak_json(False)
-
-
 @pytest.fixture
 def run(monkeypatch, capsys) -> Run:
     """Run a command as one of those ways; further words may be put before its arguments."""
