@@ -56,9 +56,9 @@ def ensure(say: Say, environ: Mapping[str, str] = os.environ) -> Built:
         return _read(directory)
     try:
         store.mkdir(parents=True, exist_ok=True)
-        with _lock(store / f"{name}.lock", lambda: say("waiting for another lab that is building the image")):
+        with _lock(store / f"{name}.lock", say) as lock:
             if not directory.is_dir():
-                _build(directory, say, environ)
+                _build(directory, lock, say, environ)
     except OSError as error:
         raise ImageError(f"cannot build the image of virtual machines in {store}: {error}") from error
     return _read(directory)
@@ -93,18 +93,19 @@ def missing(path: str, *, root: bool) -> str:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+def _lock(path: Path, say: Say) -> Iterator[int]:
+    """Hold the lock; the value is its descriptor."""
     # The file stays: were it removed, two could hold "the" lock, one of them on a file without a name.
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            on_wait()
+            say("waiting for another lab that is building the image")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
-def _build(directory: Path, say: Say, environ: Mapping[str, str]) -> None:
+def _build(directory: Path, lock: int, say: Say, environ: Mapping[str, str]) -> None:
     """Build beside `directory` and put it there as a whole. The caller holds the lock."""
     path = environment.system_path(environ.get("PATH", ""))
     lack = missing(path, root=os.geteuid() == 0)
@@ -119,6 +120,7 @@ def _build(directory: Path, say: Say, environ: Mapping[str, str]) -> None:
         built = subprocess.run(
             command,
             env={**environ, "PATH": path},
+            pass_fds=(lock,),  # should we be killed: nobody builds there while this build's processes live
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -139,7 +141,7 @@ def _last(output: str) -> str:
     """The line of a build's output that is most likely to say what went wrong."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E:")]  # apt's and mmdebstrap's; the first is the cause
-    return (errors or lines[-1:] or ["it said nothing"])[0]
+    return (errors or lines[-1:] or ["it said nothing"])[0].removeprefix("E: ")
 
 
 def _read(directory: Path) -> Built:
