@@ -148,8 +148,10 @@ def last_words(stderr: str) -> str:
 MARKER = "ec2-backup-login"
 PROBE = f"echo {MARKER} `id -un` `uname -srm`"  # backquotes: csh knows them too
 # SYNs go out after 0, 1, 3, 7 s: an attempt that starts anew at 5 s meets an instance that has just come up sooner.
+# ssh bounds by it the handshake too, which an instance that boots on little CPU cannot make in that time.
 ATTEMPT_CONNECT_SECONDS = 5
 ATTEMPT_SECONDS = 20
+MOST_PATIENCE = 8  # times these seconds
 
 
 class WaitError(Exception):
@@ -169,9 +171,14 @@ def parse_probe(stdout: str) -> dict[str, str] | None:
     return None
 
 
-def attempt_login(ssh: Sequence[str], seconds: float) -> tuple[dict[str, str] | None, str]:
+def was_slow(stderr: str) -> bool:
+    """Return whether an attempt met somebody, but took too long."""
+    return "connect to host" not in stderr and re.search("timed out|no answer within", stderr) is not None
+
+
+def attempt_login(ssh: Sequence[str], connect_seconds: int, seconds: float) -> tuple[dict[str, str] | None, str]:
     """Try once, for at most ``seconds``; return what the probe found (or None), and ssh's stderr. Raises OSError."""
-    argv = [ssh[0], "-o", f"ConnectTimeout={ATTEMPT_CONNECT_SECONDS}", *ssh[1:], PROBE]
+    argv = [ssh[0], "-o", f"ConnectTimeout={connect_seconds}", *ssh[1:], PROBE]
     process = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -195,12 +202,15 @@ def wait_for_login(ssh: Sequence[str], timeout: float, interval: float) -> dict[
 
     Raises WaitError at the deadline, or at once for what waiting cannot mend.
     """
-    target, start, attempts = ssh[-1], time.monotonic(), 0
+    target, start, attempts, patience = ssh[-1], time.monotonic(), 0, 1
     while True:
         began = time.monotonic()
         attempts += 1
         try:
-            found, stderr = attempt_login(ssh, max(1.0, min(ATTEMPT_SECONDS, start + timeout - began)))
+            left = max(1.0, start + timeout - began)
+            found, stderr = attempt_login(
+                ssh, ATTEMPT_CONNECT_SECONDS * patience, min(ATTEMPT_SECONDS * patience, left)
+            )
         except OSError as error:
             raise WaitError(f"{ssh[0]} could not be run: {error.strerror}", 0.0, attempts, "") from None
         elapsed = round(time.monotonic() - start, 2)
@@ -212,6 +222,8 @@ def wait_for_login(ssh: Sequence[str], timeout: float, interval: float) -> dict[
             raise WaitError(message, elapsed, attempts, stderr)
         if is_final(kind):
             raise WaitError(f"ssh does not take its options: {last_words(stderr)}", elapsed, attempts, stderr)
+        if was_slow(stderr):
+            patience = min(2 * patience, MOST_PATIENCE)
         pause = began + interval - time.monotonic()
         if time.monotonic() + max(0.0, pause) >= start + timeout:
             message = (
