@@ -60,6 +60,7 @@ def as_object(finding: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "volume_id": finding["volume_id"],
         "good": finding["good"],
+        "checked": finding["checked"],
         "message": message(finding),
         "backup": about_backup(finding.get("manifest") or {}),
         "members": members if members >= 0 else None,
@@ -75,11 +76,17 @@ def message(finding: Mapping[str, Any]) -> str:
     return text.removeprefix(f"Volume {finding['volume_id']}: ").removeprefix("good, ")
 
 
+def word(finding: Mapping[str, Any]) -> str:
+    """What was found of one volume, in one word."""
+    if not finding["checked"]:
+        return "unchecked"
+    return "good" if finding["good"] else "differs" if finding.get("differences") else "BAD"
+
+
 def lines(verified: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """A line for people for each volume; between them the differences are named on stderr."""
     for finding in verified:
-        good = "good" if finding["good"] else "differs" if finding.get("differences") else "BAD"
-        yield f"{finding['volume_id']} {good}: {message(finding)}"
+        yield f"{finding['volume_id']} {word(finding)}: {message(finding)}"
         for difference in finding.get("differences", []):
             say(difference)
 
@@ -87,7 +94,7 @@ def lines(verified: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 def conclude(run: Supervised, report: Report) -> int:
     """Print a line for each volume, name the differences, and return the status to leave with."""
     verified = run.outcome.stats.get("ec2_backup_verified", {}).get("localhost") or []
-    bad = [finding["volume_id"] for finding in verified if not finding["good"]]
+    bad = [finding for finding in verified if not finding["good"]]
     ended = bool(verified) and run.signal is None and run.left == []
     status = failure_status(run) if not ended or bad else Status.DONE
     for warning in run.outcome.warnings:
@@ -98,7 +105,8 @@ def conclude(run: Supervised, report: Report) -> int:
             status = Status.FAILED
     if bad and report.as_json:
         report.log = run.outcome.log
-        report.error(f"{len(bad)} of {len(verified)} are not good: {', '.join(bad)}")
+        told = ", ".join(f"{finding['volume_id']} ({word(finding)})" for finding in bad)
+        report.error(f"{len(bad)} of {len(verified)} are not good: {told}")
     if not ended:
         tell_failure(run, report)
     return report.end(status)

@@ -72,10 +72,17 @@ send_back() {
   words=$(printf '%s\n' "$told" | sed -n 's/^dd: //p' | head -n 1)
 }
 
+# CODE STATUS TEXT. What could not be run or was killed says nothing of the volume.
+fail_by() {
+  [ "$2" -lt 126 ] 2>/dev/null || set -- ended "$2" "$3"
+  fail "$1" 0 "$3"
+}
+
 # The filter first: where it ends too early, dd has nobody left to write to.
 check_back() {
-  [ "$filter_status" = 0 ] || fail filter 0 "the filter that undoes the remote one ended with status $filter_status"
-  [ "$status" = 0 ] || fail dd 0 "dd ended with status $status: $words"
+  [ "$filter_status" = 0 ] ||
+    fail_by filter "$filter_status" "the filter that undoes the remote one ended with status $filter_status"
+  [ "$status" = 0 ] || fail_by dd "$status" "dd ended with status $status: $words"
   [ -b "$device" ] && [ "$(number_of "$device" || :)" = "$number" ] || fail vanished 0 "$device is gone"
 }
 """
@@ -123,7 +130,7 @@ if [ "$walk" = 1 ] && has tar; then
 fi
 say sum "$(sed -n 's/.*\([0-9a-f]\{64\}\).*/\1/p' "$dir/sum")" "$members"
 [ "$members" = - ] || [ "$status" = 0 ] ||
-  fail archive 0 "its archive cannot be read to the end: $(head -n 1 "$dir/words")"
+  fail_by archive "$status" "its archive cannot be read to the end: $(head -n 1 "$dir/words")"
 say done "$length" "$device"
 """
 

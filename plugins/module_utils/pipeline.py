@@ -41,11 +41,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StreamError(Exception):
-    """The stream failed; the text is one line that names the first cause. ``stderr``: each process's last words."""
+    """The stream failed; the text is one line that names the first cause. ``stderr``: each process's last words.
 
-    def __init__(self, message: str, stderr: dict[str, str]) -> None:
+    ``found_bad``: it is what the volume holds that is at fault, not the way to it.
+    """
+
+    def __init__(self, message: str, stderr: dict[str, str], found_bad: bool = False) -> None:
         super().__init__(message)
-        self.stderr = stderr
+        self.stderr, self.found_bad = stderr, found_bad
 
 
 class Interrupted(Exception):

@@ -36,6 +36,8 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import last_words
 
 GREETING_BYTES = 1024 * 1024  # of a login, before our own first line
+# What the far side fails at when the volume's data is damaged, or cannot be read from it.
+FOUND_BAD = ("archive", "dd", "filter")
 
 
 class Session:
@@ -117,7 +119,11 @@ class Session:
     def fail(self, message: str | None) -> StreamError:
         """End the session, and return the error to raise."""
         self.child.kill()
-        return StreamError(message or "the far side ended too early", {"ssh": self.stderr()})
+        return StreamError(message or "the far side ended too early", {"ssh": self.stderr()}, self.found_bad())
+
+    def found_bad(self) -> bool:
+        """Whether the far side failed at what the volume holds."""
+        return self.far.code in FOUND_BAD
 
 
 def peek(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tuple[int, bytes, bytes]:
@@ -228,9 +234,12 @@ class Tar:
 class Received:
     """What came of a stream: its bytes and sum, how tar ended, and what was wrong before it."""
 
-    def __init__(self, pump: Pump, tar_status: int, filter_trouble: str | None, far_trouble: str | None) -> None:
+    def __init__(
+        self, pump: Pump, tar_status: int, filter_trouble: str | None, far_trouble: str | None, found_bad: bool
+    ) -> None:
         self.bytes, self.sha256 = pump.bytes, pump.digest.hexdigest()
         self.tar_status, self.filter_trouble, self.far_trouble = tar_status, filter_trouble, far_trouble
+        self.found_bad = found_bad  # it is the volume's data that the far side failed at
         self.seconds = 0.0
 
 
@@ -258,7 +267,7 @@ def receive(session: Session, tar: Tar, length: int | None, pump: Pump | None = 
         else:
             read = session.far
             far_trouble = session.verdict(lambda: read.stored_bytes is not None and length in (None, read.stored_bytes))
-        received = Received(pump, *tar.end(), far_trouble)
+        received = Received(pump, *tar.end(), far_trouble, session.found_bad())
         received.seconds = time.monotonic() - start
         return received
     finally:

@@ -71,6 +71,10 @@ remote_inverse:
   description: The command that undoes the remote filter, or an empty string.
   type: str
   returned: success
+found_bad:
+  description: Whether the volume holds no backup that is whole, and it is not the way to it that is at fault.
+  type: bool
+  returned: when the volume was asked, and the module failed
 """
 
 import os
@@ -102,7 +106,14 @@ OPTIONS = {"local": "-l (ec2_backup_restore_local_filter)", "remote": "-r (ec2_b
 
 
 class Unreadable(Exception):
-    """The volume cannot be read as a backup; the text is one line for the person who asked."""
+    """The volume cannot be read as a backup; the text is one line for the person who asked.
+
+    ``found_bad``: since it holds none that is whole.
+    """
+
+    def __init__(self, text, found_bad=False):
+        super().__init__(text)
+        self.found_bad = found_bad
 
 
 def describe(end, block, first):
@@ -111,23 +122,27 @@ def describe(end, block, first):
         manifest = decode(block, end)
     except ManifestError as error:
         if error.kind != "absent":
-            raise Unreadable(str(error)) from None
+            raise Unreadable(str(error), found_bad=error.kind == "damaged") from None
     else:
         if is_writing(manifest):
             source = manifest["source"]
             raise Unreadable(
                 "it holds no complete backup: the one of {}:{}, begun at {}, was not finished".format(
                     printable(source["host"]), printable(source["path"]), manifest["started"]
-                )
+                ),
+                found_bad=True,
             )
         return manifest
     if is_ours(first):
         raise Unreadable(
             "its manifest is lost, though a backup of ours begins on it: it was truncated, or its end was overwritten; "
-            "what is there cannot be verified, but may be recovered by hand (docs/recover-by-hand.md)"
+            "what is there cannot be verified, but may be recovered by hand (docs/recover-by-hand.md)",
+            found_bad=True,
         )
     if not is_tar(first):
-        raise Unreadable("it holds neither a manifest nor a tar archive: it is no backup, or a damaged one")
+        raise Unreadable(
+            "it holds neither a manifest nor a tar archive: it is no backup, or a damaged one", found_bad=True
+        )
     return None
 
 
@@ -189,9 +204,9 @@ def main() -> None:
             if not shutil.which(program):
                 raise Unreadable(f"{program}, which undoes the filter of its archive, is not installed on this host")
     except StreamError as error:
-        module.fail_json(msg=str(error), stderr_of=error.stderr)
+        module.fail_json(msg=str(error), stderr_of=error.stderr, found_bad=error.found_bad)
     except Unreadable as error:
-        module.fail_json(msg="Volume {}: {}".format(asked["volume_id"], error))
+        module.fail_json(msg="Volume {}: {}".format(asked["volume_id"], error), found_bad=error.found_bad)
     except OSError as error:
         module.fail_json(msg=f"ssh could not be run: {error}")
     module.exit_json(

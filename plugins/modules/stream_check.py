@@ -60,6 +60,10 @@ members:
   description: How many members the archive has; V(-1) where that was not counted.
   type: int
   returned: success
+found_bad:
+  description: Whether it is what the volume holds that is at fault, and not the way to it.
+  type: bool
+  returned: when the volume was asked, and the module failed
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -101,7 +105,7 @@ def main() -> None:
             asked["timeout"],
         )
     except StreamError as error:
-        module.fail_json(msg=str(error), stderr_of=error.stderr)
+        module.fail_json(msg=str(error), stderr_of=error.stderr, found_bad=error.found_bad)
     except Interrupted as error:
         module.fail_json(msg=str(error))
     except OSError as error:
@@ -110,10 +114,13 @@ def main() -> None:
         module.fail_json(
             msg="Volume {}: the data on it is not what was sent: its SHA-256 is {}, but should be {}".format(
                 asked["volume_id"], found, asked["sha256"]
-            )
+            ),
+            found_bad=True,
         )
     if damage:
-        module.fail_json(msg="Volume {}: it holds what was sent, but {}".format(asked["volume_id"], damage))
+        module.fail_json(
+            msg="Volume {}: it holds what was sent, but {}".format(asked["volume_id"], damage), found_bad=True
+        )
     module.exit_json(changed=False, members=-1 if members is None else members)
 
 

@@ -137,6 +137,10 @@ stderr_of:
   description: The last lines each process wrote to its stderr, by the process's name.
   type: dict
   returned: failure
+found_bad:
+  description: Whether it is what the volume holds that is at fault, and not the way to it.
+  type: bool
+  returned: when the volume was asked, and the module failed
 """
 
 import contextlib
@@ -278,23 +282,25 @@ class Reader:
 
 
 def trouble(asked, reader, received):
-    """Why this is no good restore, the first cause, or None."""
+    """Why this is no good restore, the first cause, and whether that is what the volume holds; or None."""
     if received.far_trouble is not None:
-        return received.far_trouble + reader.where()
+        return received.far_trouble + reader.where(), received.found_bad
     if not reader.plain and (received.bytes, received.sha256) != (asked["bytes"], asked["sha256"]):
         if received.bytes != asked["bytes"]:
             what = "{} bytes came, {} were recorded".format(received.bytes, asked["bytes"])
         else:
             what = "its SHA-256 is {}, but should be {}".format(received.sha256, asked["sha256"])
-        return "volume {}: the data on it is not what was backed up: {}{}".format(
-            asked["volume_id"], what, reader.where()
-        )
+        reason = "the data on it is not what was backed up: " + what
+        return "volume {}: {}{}".format(asked["volume_id"], reason, reader.where()), True
     failed = reader.failure(received.tar_status)
     # A filter that gave up is the cause of what tar then misses.
     reason = received.filter_trouble or failed
     if reason is None and reader.plain and not reader.pump.enough.is_set():
         reason = "the archive has no end: the volume ends before it"
-    return None if reason is None else "volume {}: {}{}".format(asked["volume_id"], reason, reader.where())
+    if reason is None:
+        return None
+    found_bad = not received.filter_trouble and bool(reader.log.damage)
+    return "volume {}: {}{}".format(asked["volume_id"], reason, reader.where()), found_bad
 
 
 def run(asked):
@@ -335,9 +341,10 @@ def run(asked):
     finally:
         if session is not None:
             session.child.kill()
-    reason = trouble(asked, reader, received)
-    if reason is not None:
-        raise StreamError(reason, {"ssh": session.stderr(), "tar": tar.tar.stderr.text()})
+    found = trouble(asked, reader, received)
+    if found is not None:
+        reason, found_bad = found
+        raise StreamError(reason, {"ssh": session.stderr(), "tar": tar.tar.stderr.text()}, found_bad)
     seconds = received.seconds
     return dict(
         reader.result(),
@@ -382,7 +389,7 @@ def main() -> None:
     try:
         result = run(asked)
     except StreamError as error:
-        module.fail_json(msg=str(error), stderr_of=error.stderr)
+        module.fail_json(msg=str(error), stderr_of=error.stderr, found_bad=error.found_bad)
     except (SourceError, TargetError, Interrupted) as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import images
+from tests.integration.conftest import QUICK
 from tests.integration.test_restore import error, restore
 
 
@@ -31,10 +32,22 @@ def test_all_volumes_are_tried_and_each_has_a_line_and_one_bad_one_makes_the_sta
     said = {name: line.split(" ", 1)[1] for name, line in lines.items()}
     assert said["unfiltered"] == "good: 3145728 bytes, 7 members."
     assert said["enlarged"] == f"good: {len(good['enlarged'].first)} bytes, 7 members."
-    assert said["older-tool"].startswith("BAD: it has no manifest, since an older tool wrote it: there is nothing to")
+    assert said["older-tool"].startswith(
+        "unchecked: it has no manifest, since an older tool wrote it: there is nothing to"
+    )
     assert [said[name] for name, image in bad.items() if image.words not in said[name]] == []
-    assert [said[name] for name in bad if not said[name].startswith("BAD: ")] == []
+    words = {name: said[name].partition(":")[0] for name in bad}
+    assert words == {**dict.fromkeys(bad, "BAD"), "newer": "unchecked"}
     lab.assert_nothing_left(*volumes.values())
+
+
+def test_a_volume_that_could_not_be_looked_at_is_not_called_bad(make_lab, source):
+    lab = make_lab(**{**QUICK, "EC2_LAB_BOOT": "never"})
+    volume = images.good(source)["unfiltered"].write(lab)
+    done = lab.backup("verify", "-e", "ec2_backup_ready_timeout=1", volume)
+    assert done.rc == 1, done
+    assert done.stdout.startswith(f"{volume} unchecked: no SSH login on ")
+    lab.assert_nothing_left(volume)
 
 
 @pytest.mark.heavy

@@ -132,6 +132,7 @@ RESTORED = {
 GOOD = {
     "volume_id": VOLUME,
     "good": True,
+    "checked": True,
     "bytes": 1048576,
     "sha256": SUM,
     "members": 12,
@@ -148,7 +149,13 @@ DIFFERS = {
     "differences_count": 1,
     "message": f"Volume {VOLUME}: its data is what was backed up, but /srv/data differs in 1 places.",
 }
-BAD = {"volume_id": "vol-0123456789abcdef1", "good": False, "message": "Volume vol-0123456789abcdef1: it is damaged"}
+BAD = {
+    "volume_id": "vol-0123456789abcdef1",
+    "good": False,
+    "checked": True,
+    "message": "Volume vol-0123456789abcdef1: it is damaged",
+}
+UNCHECKED = {"volume_id": "vol-0123456789abcdef2", "good": False, "checked": False, "message": "no SSH login"}
 PLAN = {**backup_plan(FACTS), "source": {"host": "web1", "path": ODD}}
 ENTRY = entry(volume_id=VOLUME, name="the Name", run_id=RUN)
 UNKNOWN = dict.fromkeys(ENTRY) | {"volume_id": "vol-0123456789abcdef1", "state": "unknown"}
@@ -224,7 +231,7 @@ RESTORE: Ways = {
 }
 VERIFY: Ways = {
     "good": ([VOLUME], handed_back("ec2_backup_verified", {"localhost": [GOOD, SEALED]}), 0),
-    "bad": ([VOLUME], handed_back("ec2_backup_verified", {"localhost": [GOOD, DIFFERS, BAD]}, 2), 1),
+    "bad": ([VOLUME], handed_back("ec2_backup_verified", {"localhost": [GOOD, DIFFERS, BAD, UNCHECKED]}, 2), 1),
     "warned": ([VOLUME], handed_back("ec2_backup_verified", {"localhost": [GOOD]}, warnings=["not pinned"]), 0),
     "failed": ([VOLUME], failed(), 1),
     "left behind": ([VOLUME], failed(left=["i-0123456789abcdef0"]), 4),
@@ -425,11 +432,14 @@ def test_however_many_files_there_are_they_are_not_gathered_in_memory(monkeypatc
 
 def test_each_volume_is_told_and_the_error_names_those_that_are_not_good(run):
     said = run("verify", "bad")
-    good, differs, bad = said.result["volumes"]
+    good, differs, bad, unchecked = said.result["volumes"]
+    assert (bad["checked"], unchecked["checked"], unchecked["message"]) == (True, False, "no SSH login")
     assert (good["good"], good["message"], good["members"]) == (True, "1048576 bytes, 12 members.", 12)
     assert (differs["good"], differs["differences"]) == (False, ["./a: Mod time differs"])
     assert (bad["good"], bad["message"], bad["backup"], bad["members"]) == (False, "it is damaged", None, None)
-    assert said.error["message"] == f"2 of 3 are not good: {VOLUME}, vol-0123456789abcdef1"
+    assert said.error["message"] == (
+        f"3 of 4 are not good: {VOLUME} (differs), vol-0123456789abcdef1 (BAD), vol-0123456789abcdef2 (unchecked)"
+    )
     assert run("verify", "good").result["volumes"][1]["members"] is None
 
 

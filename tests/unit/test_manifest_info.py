@@ -130,10 +130,12 @@ def test_a_backup_that_was_not_finished_is_none(tmp_path, device, first):
         put(device, our_archive(tmp_path))
     document = manifest.writing(run_id="run", host="web1", path="/srv", started="2026-11-22T18:45:00Z", version="0.1.0")
     write(device, document)
-    assert ask(tmp_path, device)["msg"] == (
+    told = ask(tmp_path, device)
+    assert told["msg"] == (
         f"Volume {VOLUME}: it holds no complete backup: the one of web1:/srv, begun at 2026-11-22T18:45:00Z, "
         "was not finished"
     )
+    assert told["found_bad"]
 
 
 @pytest.mark.parametrize(
@@ -152,20 +154,24 @@ def test_one_wrong_byte_in_the_manifest_is_damage_though_an_archive_is_there(tmp
     offset = {"magic": 0, "checksum": end - 1, "line end": end, "document": 200}[where]
     wrong = b"1" if block[offset : offset + 1] == b"0" else b"0"
     put(device, wrong, SIZE - BLOCK + offset)
-    told = ask(tmp_path, device)["msg"]
-    assert told.startswith(f"Volume {VOLUME}: the manifest at the volume's end is damaged: {words}; ")
+    told = ask(tmp_path, device)
+    assert told["msg"].startswith(f"Volume {VOLUME}: the manifest at the volume's end is damaged: {words}; ")
+    assert told["found_bad"]
 
 
 def test_a_manifest_from_the_future_asks_for_a_newer_tool(tmp_path, device):
     block = write(device, complete())
     put(device, block.replace(b"MANIFEST 1 ", b"MANIFEST 2 ", 1)[:BLOCK], SIZE - BLOCK)
-    assert "has format version 2, and this ec2-backup knows none above 1: use a newer" in ask(tmp_path, device)["msg"]
+    told = ask(tmp_path, device)
+    assert "has format version 2, and this ec2-backup knows none above 1: use a newer" in told["msg"]
+    assert not told["found_bad"]
 
 
 def test_a_backup_of_ours_without_a_manifest_has_lost_it(tmp_path, device):
     put(device, our_archive(tmp_path))
-    told = ask(tmp_path, device)["msg"]
-    assert told.startswith(f"Volume {VOLUME}: its manifest is lost, though a backup of ours begins on it")
+    told = ask(tmp_path, device)
+    assert told["msg"].startswith(f"Volume {VOLUME}: its manifest is lost, though a backup of ours begins on it")
+    assert told["found_bad"]
 
 
 def test_a_truncated_volume_is_not_taken_for_a_backup(tmp_path, device):
@@ -186,8 +192,10 @@ def test_an_archive_of_an_older_tool_is_taken_as_it_is(tmp_path, device):
 @pytest.mark.parametrize("content", [b"", os.urandom(4096), b"\x1f\x8b\x08\0" + bytes(1000)], ids=["0", "any", "gzip"])
 def test_what_is_no_backup_is_called_so(tmp_path, device, content):
     put(device, content)
-    assert ask(tmp_path, device)["msg"] == (
-        f"Volume {VOLUME}: it holds neither a manifest nor a tar archive: it is no backup, or a damaged one"
+    told = ask(tmp_path, device)
+    assert (told["msg"], told["found_bad"]) == (
+        f"Volume {VOLUME}: it holds neither a manifest nor a tar archive: it is no backup, or a damaged one",
+        True,
     )
 
 
@@ -231,8 +239,9 @@ def test_a_recorded_inverse_does_not_take_the_place_of_the_known_one(tmp_path, d
 
 def test_an_unknown_remote_filter_asks_for_its_own_option(tmp_path, device):
     write(device, complete(remote_filter="my-filter"))
-    told = ask(tmp_path, device)["msg"]
-    assert told.endswith("how that is undone has to be given with -r (ec2_backup_restore_remote_filter)")
+    told = ask(tmp_path, device)
+    assert told["msg"].endswith("how that is undone has to be given with -r (ec2_backup_restore_remote_filter)")
+    assert not told["found_bad"]
 
 
 def test_control_characters_in_a_filter_do_not_reach_the_terminal(tmp_path, device):
@@ -268,6 +277,7 @@ def test_a_session_that_fails_is_told_with_its_words(tmp_path, device, ssh, word
     told = ask(tmp_path, device, local_ssh(tmp_path, ssh))
     assert words in told["msg"]
     assert set(told["stderr_of"]) == {"ssh"}
+    assert not told["found_bad"]
 
 
 def test_an_ssh_that_is_not_there_is_told(tmp_path, device):

@@ -158,11 +158,13 @@ def test_an_ssh_that_does_not_bring_the_far_sides_word_fails(tmp_path, device, s
     with pytest.raises(StreamError) as caught:
         run(asked, tmp_path, device, ssh)
     assert words in failure(caught)
+    assert not caught.value.found_bad
 
 
 def test_what_the_far_side_refuses_is_told(tmp_path, device):
     with pytest.raises(StreamError) as caught:
         peek(tmp_path, device, size=SIZE * 2)
+    assert not caught.value.found_bad
     assert failure(caught) == (f"volume {VOLUME}: {device} has {SIZE} bytes, the volume has {SIZE * 2}: refused")
 
 
@@ -200,10 +202,15 @@ def test_a_damaged_archive_comes_with_its_sum(tmp_path, device, source):
     assert str(damage).startswith("its archive cannot be read to the end: tar: ")
 
 
-def test_a_filter_that_fails_on_the_instance_is_told(tmp_path, device):
+@pytest.mark.parametrize(
+    ("remote_filter", "found_bad"),
+    [("gzip -dc", True), ("no-such-program", False), ("cat >/dev/null; kill -9 $$", False)],
+)
+def test_a_filter_that_fails_on_the_instance_is_told(tmp_path, device, remote_filter, found_bad):
     with pytest.raises(StreamError) as caught:
-        far_sum(tmp_path, device, 1000, remote_filter="gzip -dc")
+        far_sum(tmp_path, device, 1000, remote_filter=remote_filter)
     assert failure(caught).startswith(f"reading volume {VOLUME} failed after 0 bytes: the filter that undoes the ")
+    assert caught.value.found_bad == found_bad, "only what ran to its end can tell that data is bad"
 
 
 @pytest.mark.parametrize(
@@ -477,6 +484,7 @@ def test_one_flipped_byte_fails_and_tells_which_files_are_suspect(tmp_path, devi
     told = module(tmp_path, device, data, action=action, listing=str(tmp_path / "listing"), **asked)
     assert told["msg"].startswith(f"volume {VOLUME}: the data on it is not what was backed up: its SHA-256 is ")
     assert ("suspect" in told["msg"]) == (action == "extract")
+    assert told["found_bad"]
     if action == "extract":
         assert told["msg"].endswith(f"; what was restored to {tmp_path}/new is suspect")
 
@@ -491,6 +499,7 @@ def test_an_archive_that_is_no_archive_fails_though_its_sum_is_right(tmp_path, d
     data = put(device, os.urandom(MIB))
     told = module(tmp_path, device, data, path=str(tmp_path / "new"))
     assert f"volume {VOLUME}: the archive is damaged: This does not look like a tar archive; what was" in told["msg"]
+    assert told["found_bad"]
 
 
 def test_a_filesystem_that_is_full_is_told(tmp_path, device, source):
@@ -501,6 +510,7 @@ def test_a_filesystem_that_is_full_is_told(tmp_path, device, source):
         told = module(tmp_path, device, data, path=str(tmp_path / "small"))
         assert "./a: Cannot write: No space left on device" in told["msg"] or "Wrote only" in told["msg"]
         assert told["msg"].endswith(f"; what was restored to {tmp_path}/small is suspect")
+        assert not told["found_bad"]
     finally:
         subprocess.run(["umount", tmp_path / "small"], check=True)
 
@@ -529,6 +539,7 @@ def test_a_listing_that_cannot_be_written_to_its_end_fails_and_does_not_hang(tmp
 def test_a_target_that_was_made_for_nothing_is_removed(tmp_path, device, ssh, words):
     told = module(tmp_path, device, b"", ssh=ssh, length=MIB, path=str(tmp_path / "new"))
     assert words in told["msg"]
+    assert not told["found_bad"]
     assert not (tmp_path / "new").exists()
 
 
