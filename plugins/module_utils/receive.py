@@ -247,7 +247,8 @@ def receive(session: Session, tar: Tar, length: int | None, pump: Pump | None = 
     """Let the session's stream through tar to its end, counted and hashed, also when tar gives up before it.
 
     ``length``: the bytes that the far side is to read, or None if tar alone knows where the archive ends: then
-    ``pump.enough`` stops the stream. Raises StreamError if the stream did not even begin.
+    ``pump.enough`` stops the stream, or tar's end, whichever is seen first. Raises StreamError if the stream did not
+    even begin.
     """
     pump = pump or Pump()
     meter = Meter(lambda: (pump.bytes, pump.bytes))
@@ -258,10 +259,10 @@ def receive(session: Session, tar: Tar, length: int | None, pump: Pump | None = 
         source = session.stdout.fileno()
         meter.start()
         pump.run(source, tar.sink.fileno(), tee_call())
-        if pump.broken and not pump.enough.is_set():
+        if pump.broken and length is not None:
             pump.drain(source)
         tar.sink.close()
-        if length is None and pump.enough.is_set():
+        if length is None and (pump.broken or pump.enough.is_set()):
             session.child.kill()
             far_trouble = None
         else:

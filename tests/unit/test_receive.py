@@ -590,6 +590,15 @@ def test_a_plain_archive_ends_the_stream_without_reading_the_whole_volume(tmp_pa
         assert sorted((tmp_path / "listing").read_text().splitlines()) == names
 
 
+@pytest.mark.timeout(60)
+def test_a_plain_archive_ends_the_stream_though_its_end_is_heard_of_only_after_tar_has_gone(tmp_path, device, source):
+    plain = plain_archive(source)
+    put(device, plain)
+    ssh = READY + f"head -c {len(plain)} {device}; while sleep 0.1; do head -c 65536 /dev/urandom; done"
+    got = get(tmp_path, device, None, ssh)  # where nobody listens to tar
+    assert (got.far, got.tar, got.pump.broken) == (None, 0, True)
+
+
 def test_a_plain_archive_that_fills_the_volume_is_read_to_its_end(tmp_path, device):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a").write_bytes(os.urandom(SIZE - 4 * 512))
