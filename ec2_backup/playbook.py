@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import meter
 from ec2_backup import config, locales, logs, processes
+from ec2_backup.guard import guarded
 from ec2_backup.private import TEMPORARY, private_directory
 
 COLLECTION = "ec2_backup.ebs"
@@ -210,7 +211,7 @@ class Playbook:
 
     def run(self, observer: Observer) -> Outcome:
         """Run it to its end."""
-        with private_directory() as private:
+        with private_directory() as private, guarded(self._run_id, private):
             try:
                 counters = private / COUNTERS
                 counters.touch(mode=0o600)
