@@ -92,11 +92,9 @@ def _missing(chosen: settings.Settings) -> str:
     if os.geteuid() != 0 and not chosen.virtual:
         return "needs root, for namespaces and loop devices: run it with sudo"
     path = environment.system_path(os.environ.get("PATH", ""))
-    programs = VM_PROGRAMS if chosen.virtual else PROGRAMS
-    absent = [name for name in programs if not shutil.which(name, path=path)]
-    if absent:
-        packages = " ".join(sorted({programs[name] for name in absent}))
-        return f"{', '.join(absent)} not found: apt-get install {packages}"
+    lacking = environment.lacking(VM_PROGRAMS if chosen.virtual else PROGRAMS, path)
+    if lacking:
+        return lacking
     if chosen.virtual and not os.path.exists("/dev/net/tun"):
         return "no /dev/net/tun: load the kernel's tun module (modprobe tun)"
     if chosen.virtual and not os.access("/dev/net/tun", os.R_OK | os.W_OK):

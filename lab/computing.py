@@ -53,6 +53,12 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             self.metadata_options.http_put_response_hop_limit = hops
         current().scheduler.at(self.running_at, self._power_on)
 
+    @property
+    def public_key(self) -> str:
+        """The line of its key pair; empty without one."""
+        pair = self.ec2_backend.key_pairs.get(self.key_name) if self.key_name else None
+        return pair.public_key.strip() if pair else ""
+
     def _set_address(self) -> None:
         self.address = current().new_address()
         nic = self.nics[0]
@@ -205,7 +211,6 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             apply_firewall(lab)
             self.directory.mkdir(exist_ok=True)
             boot = lab.faults.sshd_delay(lab.settings.boot)
-            pair = self.ec2_backend.key_pairs.get(self.key_name) if self.key_name else None
             root = self.block_device_mapping.get(self.root_device_name)
             names = (name for name in self.block_device_mapping if name != self.root_device_name)
             self.disks_at_start = [name.removeprefix("/dev/") for name in names]
@@ -218,7 +223,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
                 "directory": str(self.directory),
                 "ami": self.image.kind,
                 "user": self.image.user,
-                "key": pair.public_key.strip() if pair else "",
+                "key": self.public_key,
                 "user_data": str(self.user_data or ""),
                 "root": root.volume_id if root else "",
                 "disks": [disk.as_dict() for disk in self.disks.values()],

@@ -1,8 +1,9 @@
-"""The environments of the lab's processes: pure functions."""
+"""The environments of the lab's processes, and what of programs there is in them."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,16 @@ def system_path(path: str) -> str:
     """PATH with the directories of administrators' programs, which a user's often lacks."""
     present = [entry for entry in path.split(os.pathsep) if entry]
     return os.pathsep.join([*present, *(entry for entry in _SYSTEM if entry not in present)])
+
+
+def lacking(programs: Mapping[str, str], path: str) -> str:
+    """Which of some programs, given with Debian's packages that have them, are not on a PATH, and how to get them.
+
+    Empty if none.
+    """
+    absent = [name for name in programs if not shutil.which(name, path=path)]
+    packages = " ".join(sorted({programs[name] for name in absent}))
+    return f"{', '.join(absent)} not found: apt-get install {packages}" if absent else ""
 
 
 def hosts(machines: Path, checkip: str) -> str:

@@ -49,7 +49,7 @@ def create_volume_once(original: Any) -> Any:
         """CreateVolume with its ClientToken honoured."""
         token = response._get_param("ClientToken")
         if not token or response._get_param("DryRun", False):
-            return original(response)  # type: ignore[no-any-return]
+            return original(response)  # type: ignore[no-any-return]  # of Any: moto's own method
         known = response.ec2_backend.creations
         names = ("Size", "AvailabilityZone", "SnapshotId", "VolumeType", "Iops", "Throughput", "Encrypted", "KmsKeyId")
         asked = repr([response._get_param(name) for name in names])
@@ -60,10 +60,10 @@ def create_volume_once(original: Any) -> Any:
                     "IdempotentParameterMismatch",
                     "The request uses the same client token as a previous, but non-identical request.",
                 )
-            return result  # type: ignore[no-any-return]
+            return result  # type: ignore[no-any-return]  # of Any: moto's own method
         result = original(response)
         known[token] = (asked, result)
-        return result  # type: ignore[no-any-return]
+        return result  # type: ignore[no-any-return]  # of Any: moto's own method
 
     return create_volume
 

@@ -61,7 +61,7 @@ def _boots(command: Sequence[str]) -> bool:
         )
         try:
             while time.monotonic() < deadline and process.poll() is None:
-                time.sleep(0.2)
+                time.sleep(0.2)  # a file grows without telling anybody
                 if _said(console.fileno()):
                     return True
             return _said(console.fileno())

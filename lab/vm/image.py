@@ -84,12 +84,8 @@ def recipe_hash(recipe: Path, release: str) -> str:
 
 def missing(path: str, *, root: bool) -> str:
     """What this machine lacks for building, as one line; empty if nothing."""
-    needed = PROGRAMS if root else PROGRAMS | ROOTLESS
-    absent = [name for name in needed if not shutil.which(name, path=path)]
-    if not absent:
-        return ""
-    packages = " ".join(sorted({needed[name] for name in absent}))
-    return f"cannot build the image of virtual machines: {', '.join(absent)} not found: apt-get install {packages}"
+    lacking = environment.lacking(PROGRAMS if root else PROGRAMS | ROOTLESS, path)
+    return lacking and f"cannot build the image of virtual machines: {lacking}"
 
 
 @contextlib.contextmanager

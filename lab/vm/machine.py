@@ -287,7 +287,7 @@ class VirtualMachine:
                 if time.monotonic() > deadline:
                     print(f"{self._spec['id']}: cannot let go of {disk.volume}: {error}", flush=True)
                     break
-                time.sleep(0.05)
+                time.sleep(0.05)  # QEMU has no event for that
         with self._changed:
             self._ports.pop(qemu.name(disk), None)
 

@@ -244,7 +244,6 @@ def of_address(address: str) -> Facts | None:
 def of_instance(instance: Any) -> Facts:
     """The facts of an instance of moto's, the lab's lock being held."""
     options, nic = instance.metadata_options, instance.nics[0]
-    pair = instance.ec2_backend.key_pairs.get(instance.key_name) if instance.key_name else None
     return Facts(
         id=instance.id,
         type=instance.instance_type,
@@ -266,7 +265,7 @@ def of_instance(instance: Any) -> Facts:
         root=instance.root_device_name,
         disks=tuple(instance.disks_at_start),
         key_name=instance.key_name or "",
-        key=pair.public_key.strip() if pair else "",
+        key=instance.public_key,
         user_data=base64.b64decode(str(instance.user_data)) if instance.user_data else None,
         tags=_tags(instance) if options.instance_metadata_tags == "enabled" else None,
         enabled=options.http_endpoint != "disabled",

@@ -34,11 +34,11 @@ def test_a_directory_goes_to_a_volume_and_comes_back_and_is_verified(make_vm_lab
     assert hard.differences(source, hard.recover(lab.image(volume), tmp_path / "by hand")) == []
     lab.assert_nothing_left(volume)
 
-    restored = lab.run("./ec2_backup_runner.py", "restore", "-e", PATIENT, volume, tmp_path / "restored")
+    restored = lab.backup("restore", "-e", PATIENT, volume, tmp_path / "restored")
     assert (restored.rc, restored.stdout) == (0, ""), restored
     assert hard.differences(source, tmp_path / "restored") == []
 
-    verified = lab.run("./ec2_backup_runner.py", "verify", "-e", PATIENT, volume)
+    verified = lab.backup("verify", "-e", PATIENT, volume)
     assert verified.rc == 0, verified
     assert verified.stdout.startswith(f"{volume} good: ")
     lab.assert_nothing_left(volume)
@@ -65,17 +65,9 @@ def test_only_the_run_gets_in_and_the_watchdog_spares_its_stream_and_nothing_els
     assert far(run, "id -un; sudo id -un").split() == [login, "root"]
     refused = lab.run(*ssh[:-1], f"root@{address}", "true")
     assert (refused.rc, "Permission denied (publickey)" in refused.stderr) == (255, True), refused
-    asked = (
-        "-F",
-        "none",
-        "-o",
-        "StrictHostKeyChecking=no",
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-        "-o",
-        "BatchMode=yes",
-    )
-    without = lab.run("ssh", *asked, "-o", "PubkeyAuthentication=no", f"{login}@{address}", "true")
+    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "PubkeyAuthentication=no")
+    asked = [word for option in options for word in ("-o", option)]
+    without = lab.run("ssh", "-F", "none", *asked, f"{login}@{address}", "true")
     assert "Permission denied (publickey)" in without.stderr, without
     assert re.search(r"^passwordauthentication no$", far(run, "sudo sshd -T"), re.MULTILINE)
     assert far(run, "sudo cloud-init query ds.meta_data.instance-id").strip() == instance["InstanceId"]

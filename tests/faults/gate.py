@@ -21,7 +21,7 @@ def main(directory: str, position: int, rate: int, hold: bool) -> None:
             open(os.path.join(directory, "reached"), "x").close()
             until = time.monotonic() + PATIENCE
             while hold and not os.path.exists(os.path.join(directory, "go")) and time.monotonic() < until:
-                time.sleep(0.02)
+                time.sleep(0.02)  # another process makes the file
         data = os.read(0, CHUNK if reached else min(CHUNK, position - passed))
         if not data:
             return
@@ -30,6 +30,7 @@ def main(directory: str, position: int, rate: int, hold: bool) -> None:
             view = view[os.write(1, view) :]
         passed += len(data)
         if rate:
+            # the rate that was asked for
             time.sleep(max(0.0, start + passed / rate - time.monotonic()))
 
 

@@ -79,7 +79,7 @@ class Player:
         while not condition():
             if run.process.poll() is not None or time.monotonic() > deadline:
                 return False
-            time.sleep(LOOK)
+            time.sleep(LOOK)  # what is looked for is in files and in /proc
         return True
 
     # -- acts

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ec2_backup import processes
-from tests.unit.devices import is_running, wait_until
+from tests.unit.devices import descendants, is_running, wait_until
 
 # A wrapper that has started something which will not end by itself, and prints its ID.
 WRAPPER = """
@@ -61,15 +61,9 @@ def test_what_a_killed_wrapper_leaves_is_ended_and_removed(wrapper, tmp_path, gr
     wait_until(lambda: not (tmp_path / "private").exists())
 
 
-def guard_of(wrapper: subprocess.Popen[str], worker: int) -> int:
-    children = Path(f"/proc/{wrapper.pid}/task/{wrapper.pid}/children").read_text().split()
-    (guard,) = {int(pid) for pid in children} - {worker}
-    return guard
-
-
 def test_a_wrapper_that_ends_its_run_itself_has_no_guard_any_more(wrapper, tmp_path):
     worker = int(wrapper.stdout.readline())
-    guard = guard_of(wrapper, worker)
+    (guard,) = descendants(wrapper.pid) - {worker}
     wrapper.stdin.write("\n")
     wrapper.stdin.flush()
     assert wrapper.stdout.readline() == "over\n"
@@ -80,7 +74,7 @@ def test_a_wrapper_that_ends_its_run_itself_has_no_guard_any_more(wrapper, tmp_p
 
 def test_the_guard_of_a_run_is_none_of_its_processes_and_holds_nothing_of_the_users(wrapper):
     worker = int(wrapper.stdout.readline())
-    guard = guard_of(wrapper, worker)
+    (guard,) = descendants(wrapper.pid) - {worker}
     assert processes.MARKER.encode() not in Path(f"/proc/{guard}/environ").read_bytes()
     assert os.readlink(f"/proc/{guard}/cwd") == "/"
     assert {os.readlink(f"/proc/{guard}/fd/{number}") for number in (1, 2)} == {"/dev/null"}
