@@ -37,12 +37,12 @@ AFTER_THE_STREAM = ("tagging", "detaching", "terminating", "ending")
 
 POLITE = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 ALL_ACTIONS = (
-    *("DescribeSubnets", "GetParameter", "GetCallerIdentity", "DescribeSecurityGroups", "DescribeTags"),
+    *("DescribeSubnets", "GetParameter", "DescribeSecurityGroups", "DescribeTags"),
     *("CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances", "DescribeInstances", "CreateTags"),
     *("DeleteTags", "DescribeVolumes", "AttachVolume", "DetachVolume", "TerminateInstances", "DeleteSecurityGroup"),
 )
 EARLY = (
-    *("DescribeSubnets", "GetParameter", "GetCallerIdentity"),
+    *("DescribeSubnets", "GetParameter"),
     *("CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances"),
 )
 EFFECTS = (

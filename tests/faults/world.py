@@ -88,9 +88,14 @@ class World:
         if case.disk:
             kernel.mount("tmpfs", str(self.tmp), "tmpfs", 0, f"size={case.disk},mode=700")
         self.runs: list[Backup] = []
-        self.given: list[str] = []
         self._groups = self._group_names()
         self._make_bystanders()
+        self.given: list[str] = []
+        """The volume each run is handed, or an empty string."""
+        for plan in case.runs:
+            self.given.append(self._given_for(plan))
+        # What was called so far belongs to no run.
+        self._calls_before = len((self.state / "calls.jsonl").read_text().splitlines())
 
     # -- the account
 
@@ -144,8 +149,6 @@ class World:
         roots = [self._roots(name) for name in self._instances]
         self._others = {*self._volumes, *(volume for root in roots for volume in root)}
         self._root_names = {volume for root in roots for volume in root}
-        # RunInstances and the waits belong to no run.
-        self._calls_before = len((self.state / "calls.jsonl").read_text().splitlines())
 
     def _roots(self, instance_id: str) -> list[str]:
         found = self.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [instance_id]}])
@@ -162,7 +165,7 @@ class World:
         source = make_source(self.directory / f"source-{number}", self.case.large, self.random)
         before = self.directory / "check" / f"before-{number}"
         subprocess.run(["cp", "-a", "--reflink=auto", source, before], check=True)
-        given = self._given_for(plan)
+        given = self.given[number]
         gate = self.directory / f"gate-{number}"
         gate.mkdir()
         out, err = self.directory / f"stdout-{number}", self.directory / f"stderr-{number}"
@@ -185,7 +188,7 @@ class World:
         if plan.volume == "new":
             return ""
         if plan.volume == "same":
-            return self.runs[0].given
+            return self.given[0]
         tags: dict[str, str] = {}
         earlier = b""
         if plan.volume == "used":
@@ -203,8 +206,6 @@ class World:
             file.write(earlier)
         while self.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] != "available":
             time.sleep(0.05)
-        self.given.append(volume)
-        self._calls_before = len((self.state / "calls.jsonl").read_text().splitlines())
         return volume
 
     def _argv(self, plan: RunPlan, source: Path, given: str, gate: Path) -> list[str]:
@@ -302,7 +303,7 @@ class World:
                 for name, found in volumes.items()
                 if name not in self._others and not is_root(found)
             },
-            given=tuple(self.given),
+            given=tuple(sorted({*self.given} - {""})),
             groups=tuple(sorted(self._group_names() - self._groups)),
             processes=tuple(map(str, self.watch.ours())),
             api_down=self.case.api_down,
