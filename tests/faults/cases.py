@@ -43,7 +43,7 @@ ALL_ACTIONS = (
 )
 EARLY = (
     *("DescribeSubnets", "GetParameter"),
-    *("CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances"),
+    *("CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances", "AttachVolume"),
 )
 EFFECTS = (
     *("CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances", "CreateTags", "AttachVolume"),
