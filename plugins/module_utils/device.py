@@ -121,7 +121,7 @@ until find_device "$@"; do
     done)
     refuse missing "block devices seen last:${seen:- none}"
   fi
-  sleep 0.2 2>/dev/null || sleep 1
+  sleep 0.2 2>/dev/null || sleep 1 # the node may come without udev; some shells' sleep takes whole seconds only
 done
 
 # ---- prove that it is the volume; nothing here can be overridden ----

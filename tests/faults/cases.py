@@ -262,7 +262,8 @@ def signalled(draw: Draw, phase: str, target: str, names: tuple[str, ...], **mor
     to_us = target in ("wrapper", "group", "everything")
     late = (0, 3) if phase in AFTER_THE_STREAM else ()
     # Ansible is deaf to SIGHUP: ansible-runner spawns it with ignore_sighup. Who hangs up ends the wrapper as well.
-    statuses = late if to_us else (0,) if names[0] == "SIGHUP" else (1, *late)
+    on_ansible = (0,) if names[0] == "SIGHUP" else (1, *late)
+    statuses = late if to_us else on_ansible
     steps = [Step(draw.at(phase), "signal", target, names[0])]
     steps += [Step(Moment("then", draw.between(0.0, 2.0)), "signal", target, name) for name in names[1:]]
     return {

@@ -192,7 +192,7 @@ class Player:
             shot = self.stage.look()
             if not shot.processes and not any(not name.startswith("ec2-backup") for name in shot.left):
                 return
-            time.sleep(0.25)
+            time.sleep(0.25)  # as in poll
 
     def clean_up(self, orphaned: bool) -> None:
         """Do by hand what the error message says, and look again. A dead run has no message, but its tags name it."""

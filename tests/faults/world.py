@@ -205,7 +205,7 @@ class World:
         with self.image(volume).open("r+b") as file:
             file.write(earlier)
         while self.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] != "available":
-            time.sleep(0.05)
+            time.sleep(0.05)  # EC2 has no event for that
         return volume
 
     def _argv(self, plan: RunPlan, source: Path, given: str, gate: Path) -> list[str]:

@@ -107,7 +107,7 @@ power_off() {
     shutdown -P now || poweroff # with `halt` EC2 would see it running for ever
     sleep $grace
     say "still running after $grace s: powering off by force"
-    sleep 1
+    sleep 1 # for the message to get out
     poweroff -f
     sleep $grace
   done
