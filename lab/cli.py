@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import environment, firewall, kernel, settings
+from lab.common import environment, firewall, kernel, settings
 
 USAGE = """usage: lab/run CMD [ARGUMENT...]
 Run CMD against a fresh local EC2 and leave with its exit status; see docs/lab.md.
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(missing, EX_UNAVAILABLE)
     platform = None
     if chosen.virtual:
-        from .vm import host  # only here: most labs need none of it
+        from lab.vm import host  # only here: most labs need none of it
 
         try:
             platform = host.prepare(chosen, lambda line: print(f"lab/run: {line}", file=sys.stderr))

@@ -20,9 +20,11 @@ from xml.sax.saxutils import escape
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from . import checkip, computing, ec2, environment, instance, policy, settings, untyped
-from .faults import Fault
-from .runtime import MakeMachine, Runtime, set_current
+from lab.api import checkip, computing, ec2, policy, untyped
+from lab.api.faults import Fault
+from lab.api.runtime import MakeMachine, Runtime, set_current
+from lab.common import environment, settings
+from lab.process import instance
 
 _FILTER_MAY_CHANGE = re.compile("SecurityGroup|ModifyInstanceAttribute|NetworkInterface|ReplaceSecurity")
 _KEY = re.compile(r"Credential=([^/]+)/")
@@ -214,7 +216,7 @@ def _watch_for_drops(lab: Runtime) -> None:
 def _machines(state: Path, chosen: settings.Settings, platform: dict[str, str] | None) -> MakeMachine:
     if platform is None:
         return instance.Machine
-    from .vm import host  # only here: most labs need none of it
+    from lab.vm import host  # only here: most labs need none of it
 
     return host.start(state, chosen, platform)
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lab.runtime import MakeMachine, current
-from lab.settings import Settings
+from lab.api.runtime import MakeMachine, current
+from lab.common.settings import Settings
 
 from . import accel, image, metadata
 from .machine import VirtualMachine

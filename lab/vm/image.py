@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import environment
+from lab.common import environment
 
 RELEASE = "bookworm"
 """Debian 12: of all releases the most like Amazon Linux 2023, with its kernel (6.1), systemd (252), cloud-init (22)."""

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.devices import Disk
-from lab.environment import system_path
-from lab.machine import CRASHED, POWERED_OFF
-from lab.runtime import current
-from lab.settings import Settings
+from lab.api.runtime import current
+from lab.common.environment import system_path
+from lab.common.settings import Settings
+from lab.process.devices import Disk
+from lab.process.machine import CRASHED, POWERED_OFF
 
 from . import qemu
 from .network import Network, tap_name

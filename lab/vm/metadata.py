@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from lab import computing
-from lab.runtime import current
+from lab.api import computing
+from lab.api.runtime import current
 
 from .network import METADATA
 

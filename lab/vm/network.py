@@ -14,8 +14,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from lab.environment import system_path
-from lab.firewall import BRIDGED
+from lab.common.environment import system_path
+from lab.common.firewall import BRIDGED
 
 BRIDGE = "ec2lab"
 ROUTER = BRIDGED.caller

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import boto3
 from botocore.config import Config
 
-from lab import kernel
+from lab.common import kernel
 from tests.faults import processes
 from tests.faults.cases import POLITE, Case, RunPlan
 from tests.faults.invariants import Run, Snapshot, Volume

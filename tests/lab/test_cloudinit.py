@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 
-from lab.cloudinit import Plan, plan
+from lab.process.cloudinit import Plan, plan
 
 
 def read(text: str, key: str = "") -> Plan:

@@ -8,7 +8,7 @@ import time
 import pytest
 from botocore.exceptions import ConnectionClosedError, HTTPClientError
 
-from lab.faults import Fault, due, fault
+from lab.api.faults import Fault, due, fault
 from tests.lab.harness import Lab, code_of, wait_for
 
 

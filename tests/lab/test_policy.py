@@ -5,7 +5,7 @@ import json
 import boto3
 import pytest
 
-from lab import settings
+from lab.common import settings
 from tests.lab.harness import code_of, running_lab
 
 POLICY = {

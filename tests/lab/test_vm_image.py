@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import cloudinit, images
+from lab.api import images
+from lab.process import cloudinit
 from lab.vm import image
 
 # Stands for recipe/build: the same arguments and results.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab import environment
-from lab.firewall import BRIDGED, LOOPBACK, Rule, ruleset
+from lab.common import environment
+from lab.common.firewall import BRIDGED, LOOPBACK, Rule, ruleset
 from lab.vm import network
 
 NET_DEV = """\

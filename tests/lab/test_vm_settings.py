@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import cli, settings
+from lab import cli
+from lab.common import settings
 from lab.vm import accel
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab.kernel import loop_attach
+from lab.common.kernel import loop_attach
 from tests.lab.harness import Lab, code_of, running_lab, wait_for
 
 BY_ID = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{}"

@@ -12,7 +12,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from lab.policy import Policy, Reader
+from lab.api.policy import Policy, Reader
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "iam-policy.json").read_text()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import cloudinit
+from lab.process import cloudinit
 from tests.unit.devices import write_program
 
 CHECKOUT = Path(__file__).parents[2]

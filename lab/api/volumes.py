@@ -7,8 +7,8 @@ import struct
 import subprocess
 from pathlib import Path
 
-from . import kernel
-from .kernel import LoopDevice
+from lab.common import kernel
+from lab.common.kernel import LoopDevice
 
 
 def create(path: Path, size: int, source: Path | None = None) -> None:

@@ -21,7 +21,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import devices, guest, kernel
+from lab.common import kernel
+
+from . import devices, guest
 
 POWERED_OFF = 10
 CRASHED = 11

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from .environment import CHECKIP
+from lab.common.environment import CHECKIP
 
 
 class _Handler(BaseHTTPRequestHandler):

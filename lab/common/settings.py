@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .policy import Policy
+from lab.api.policy import Policy
 
 
 class SettingsError(ValueError):

@@ -37,8 +37,8 @@ class Machine:
         self._pid = 0
         self._lock = threading.Lock()
         report, theirs = os.pipe()
-        package = str(Path(__file__).resolve().parent.parent)
-        code = f"import sys; sys.path.insert(0, {package!r}); from lab.machine import main; main({theirs})"
+        package = str(Path(__file__).resolve().parents[2])
+        code = f"import sys; sys.path.insert(0, {package!r}); from lab.process.machine import main; main({theirs})"
         with open(directory / "console.log", "ab") as console, open(directory / "sshd.log", "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],

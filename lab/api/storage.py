@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import devices, untyped, volumes
-from .kernel import LoopDevice
+from lab.common.kernel import LoopDevice
+from lab.process import devices
+
+from . import untyped, volumes
 from .runtime import current
 
 GIB = 1 << 30

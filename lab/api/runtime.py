@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from .devices import Disk
+from lab.common.firewall import Firewall, network
+from lab.common.settings import Settings
+from lab.process.devices import Disk
+
 from .faults import Faults
-from .firewall import Firewall, network
-from .settings import Settings
 
 
 class Scheduler:

@@ -18,8 +18,11 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.block_device import BlockDeviceType
 from moto.ec2.models.instances import InstanceState, StateReason
 
-from . import devices, firewall, images, untyped, volumes
-from .machine import POWERED_OFF
+from lab.common import firewall
+from lab.process import devices
+from lab.process.machine import POWERED_OFF
+
+from . import images, untyped, volumes
 from .runtime import Machine, Runtime, current
 from .storage import LabAttachment, LabVolume
 
@@ -229,7 +232,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
                 "disks": [disk.as_dict() for disk in self.disks.values()],
                 "boot": boot,
                 "sshd_at": None if boot is None else self.running_at + boot,
-                "hide": [os.path.expanduser("~"), str(lab.state), str(Path(__file__).resolve().parent.parent)],
+                "hide": [os.path.expanduser("~"), str(lab.state), str(Path(__file__).resolve().parents[2])],
             }
             self.machine = lab.make_machine(self.directory, spec, self._ended)
 

@@ -1,0 +1,1 @@
+"""Instances that are process trees in namespaces of their own."""
