@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from lab.api import policy
 from lab.common import environment, firewall, kernel, settings
 
 USAGE = """usage: lab/run CMD [ARGUMENT...]
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if command else EX_USAGE
     try:
         chosen = settings.read(os.environ)
+        policy.load(chosen.policy)
     except settings.SettingsError as error:
         return _refuse(str(error), EX_USAGE)
     missing = _missing(chosen)

@@ -22,9 +22,10 @@ from werkzeug.serving import make_server
 
 from lab.api import checkip, computing, ec2, policy, untyped
 from lab.api.faults import Fault
-from lab.api.runtime import MakeMachine, Runtime, set_current
+from lab.api.runtime import Runtime, set_current
 from lab.common import environment, settings
-from lab.process import instance
+from lab.common.machine import MakeMachine
+from lab.process.machine import ProcessMachine
 
 _FILTER_MAY_CHANGE = re.compile("SecurityGroup|ModifyInstanceAttribute|NetworkInterface|ReplaceSecurity")
 _KEY = re.compile(r"Credential=([^/]+)/")
@@ -99,8 +100,8 @@ def error_code(status: int, body: bytes) -> str:
 class Api:
     """The WSGI application."""
 
-    def __init__(self, lab: Runtime) -> None:
-        self._lab = lab
+    def __init__(self, lab: Runtime, allowed: policy.Policy | None) -> None:
+        self._lab, self._allowed = lab, allowed
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._log = open(lab.state / "calls.jsonl", "a", buffering=1)  # noqa: SIM115  open as long as the lab
         self._log_lock = threading.Lock()
@@ -134,13 +135,12 @@ class Api:
     def _refusal(self, environ: dict[str, Any], call: Call) -> Fault | None:
         """What a call is refused with that the policy does not allow."""
         key = _KEY.search(environ.get("HTTP_AUTHORIZATION", ""))
-        allowed = self._lab.settings.policy
-        if allowed is None or not key or key[1] != environment.ACCESS_KEY:
+        if self._allowed is None or not key or key[1] != environment.ACCESS_KEY:
             return None
         with self._lab.lock:
             things = untyped.ec2_backends[policy.ACCOUNT][call.region or settings.Settings.region].tags
             reader = policy.Reader(call.region, lambda name: things.get(name, {}))
-            refused = allowed.refused(reader.requests(call.service, call.action, call.parameters))
+            refused = self._allowed.refused(reader.requests(call.service, call.action, call.parameters))
         if refused is None:
             return None
         code, status = ("AccessDeniedException", 400) if call.service == "ssm" else ("UnauthorizedOperation", 403)
@@ -215,7 +215,7 @@ def _watch_for_drops(lab: Runtime) -> None:
 
 def _machines(state: Path, chosen: settings.Settings, platform: dict[str, str] | None) -> MakeMachine:
     if platform is None:
-        return instance.Machine
+        return ProcessMachine
     from lab.vm import host  # only here: most labs need none of it
 
     return host.start(state, chosen, platform)
@@ -234,7 +234,7 @@ def main(state_directory: str, ready: int, platform: dict[str, str] | None = Non
     checkip.start(state / "lab", lab.firewall.network.caller)
     with lab.lock:
         lab.firewall.apply([])
-    server = make_server("127.0.0.1", 0, Api(lab), threaded=True, request_handler=_Handler)
+    server = make_server("127.0.0.1", 0, Api(lab, policy.load(chosen.policy)), threaded=True, request_handler=_Handler)
     server.daemon_threads = True  # type: ignore[attr-defined]  # of socketserver.ThreadingMixIn
     threading.Thread(target=_watch_for_drops, args=(lab,), daemon=True).start()
     os.write(ready, f"http://127.0.0.1:{server.port}\n".encode())

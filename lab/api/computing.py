@@ -19,11 +19,11 @@ from moto.ec2.models.block_device import BlockDeviceType
 from moto.ec2.models.instances import InstanceState, StateReason
 
 from lab.common import firewall
-from lab.process import devices
-from lab.process.machine import POWERED_OFF
+from lab.common.disk import Disk, name_for, serial_for
+from lab.common.machine import POWERED_OFF, Machine
 
 from . import images, untyped, volumes
-from .runtime import Machine, Runtime, current
+from .runtime import Runtime, current
 from .storage import LabAttachment, LabVolume
 
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
@@ -41,7 +41,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
         self._fixed = ""  # a state that time does not change: all but pending and running
         self.running_at = time.monotonic() + current().settings.pending
         self.machine: Machine | None = None
-        self.disks: dict[str, devices.Disk] = {}
+        self.disks: dict[str, Disk] = {}
         self.disks_at_start: list[str] = []
         """Names of the volumes but the root's, which the instance's metadata lists."""
         mappings = kwargs.pop("lab_mappings")
@@ -166,9 +166,9 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             delete_on_termination=delete_on_termination,
         )
         taken = {disk.name for disk in self.disks.values()}
-        index = next(n for n in range(len(taken) + 1) if devices.name_for(self._kind, device, n) not in taken)
-        name = devices.name_for(self._kind, device, index)
-        self.disks[volume.id] = volume.disk(name, devices.serial_for(self._kind, volume.id))
+        index = next(n for n in range(len(taken) + 1) if name_for(self._kind, device, n) not in taken)
+        name = name_for(self._kind, device, index)
+        self.disks[volume.id] = volume.disk(name, serial_for(self._kind, volume.id))
         return attachment
 
     def plug(self, attachment: LabAttachment) -> None:

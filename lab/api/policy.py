@@ -12,7 +12,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from lab.common.settings import SettingsError
 
 Context = Mapping[str, list[str]]
 """The condition keys of a request that have a value."""
@@ -187,6 +190,16 @@ class Policy:
     def refused(self, requests: Iterable[Request]) -> Request | None:
         """The first that is not allowed."""
         return next((request for request in requests if not self.allows(request)), None)
+
+
+def load(name: str) -> Policy | None:
+    """The policy in a file, or None if `name` is empty. Raises SettingsError."""
+    if not name:
+        return None
+    try:
+        return Policy(Path(name).read_text())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"EC2_LAB_POLICY is {name!r}, which cannot be used: {error}") from error
 
 
 def refusal(request: Request) -> str:

@@ -10,11 +10,10 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
 
 from lab.common.firewall import Firewall, network
+from lab.common.machine import MakeMachine
 from lab.common.settings import Settings
-from lab.process.devices import Disk
 
 from .faults import Faults
 
@@ -51,46 +50,6 @@ def _logged(action: Callable[[], None]) -> None:
         action()
     except Exception:  # a failed callback must not take the others along; the log is where it is looked for
         traceback.print_exc()
-
-
-class Machine(Protocol):
-    """What runs while an instance does: a process tree (instance.py) or a virtual machine (vm/machine.py)."""
-
-    @property
-    def alive(self) -> bool: ...
-
-    @property
-    def pid(self) -> int:
-        """Of its first process, as the lab counts; 0 before there is one."""
-
-    def plug(self, disk: Disk) -> None:
-        """Have a disk appear, once it can."""
-
-    def unplug(self, disk: Disk) -> None:
-        """Have a disk disappear; returns when it has."""
-
-    def reboot(self) -> None: ...
-
-    def stop(self) -> None:
-        """Have its operating system shut down; returns when it is gone, whether by that or by force."""
-
-    def kill(self) -> None:
-        """End it at once, and return when it is gone."""
-
-    def has_session(self) -> bool:
-        """Whether somebody is logged in over SSH, or about to be."""
-
-    def ssh_bytes(self) -> int:
-        """How many bytes the busiest SSH session has read so far."""
-
-    def kill_sshd(self) -> None:
-        """End all SSH sessions; none is taken again before the next boot."""
-
-
-class MakeMachine(Protocol):
-    """Starts a machine. `ended` is called once, from another thread, with its exit status (machine.POWERED_OFF)."""
-
-    def __call__(self, directory: Path, spec: dict[str, Any], ended: Callable[[Any, int], None]) -> Machine: ...
 
 
 class Runtime:

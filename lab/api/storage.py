@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lab.common.disk import Disk
 from lab.common.kernel import LoopDevice
-from lab.process import devices
 
 from . import untyped, volumes
 from .runtime import current
@@ -34,12 +34,12 @@ class LabVolume(untyped.Volume):  # type: ignore[misc]  # of Any: see untyped
             return "in-use"
         return "available" if time.monotonic() >= self.available_at else "creating"
 
-    def disk(self, name: str, serial: str) -> devices.Disk:
+    def disk(self, name: str, serial: str) -> Disk:
         """What an instance is to plug."""
         if self.loop is None and not current().settings.virtual:
             self.loop = volumes.loop(self.file)
         major, minor = (self.loop.major, self.loop.minor) if self.loop else (0, 0)
-        return devices.Disk(name, major, minor, self.size * GIB, serial, str(self.id), str(self.file))
+        return Disk(name, major, minor, self.size * GIB, serial, str(self.id), str(self.file))
 
     def close_loop(self) -> None:
         if self.loop:

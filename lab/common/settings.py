@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.api.policy import Policy
-
 
 class SettingsError(ValueError):
     """A variable has a value that the lab cannot use; the text is one line for the user."""
@@ -27,7 +25,7 @@ class Settings:
     devices: str = "nitro"
     region: str = "us-east-1"
     faults: str = ""
-    policy: Policy | None = None
+    policy: str = ""
     instances: str = "process"
     accel: str = "auto"
     memory: int = 512
@@ -58,7 +56,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         devices=_one_of(environment, "DEVICES", "nitro", "xen"),
         region=environment.get("EC2_LAB_REGION") or Settings.region,
         faults=environment.get("EC2_LAB_FAULTS", ""),
-        policy=_policy(environment.get("EC2_LAB_POLICY", "")),
+        policy=environment.get("EC2_LAB_POLICY", ""),
         instances=instances,
         accel=_one_of(environment, "ACCEL", "auto", "kvm", "tcg"),
         memory=_mebibytes(environment, "MEMORY", Settings.memory),
@@ -79,15 +77,6 @@ def _mebibytes(environment: Mapping[str, str], name: str, default: int) -> int:
     if not 128 <= value <= 1 << 20:
         raise SettingsError(f"EC2_LAB_{name} is {text!r}: set it to a number of MiB, 128 or more")
     return value
-
-
-def _policy(name: str) -> Policy | None:
-    if not name:
-        return None
-    try:
-        return Policy(Path(name).read_text())
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"EC2_LAB_POLICY is {name!r}, which cannot be used: {error}") from error
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lab.api.runtime import MakeMachine, current
+from lab.api.runtime import current
+from lab.common.machine import MakeMachine
 from lab.common.settings import Settings
 
 from . import accel, image, metadata

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from lab.api.runtime import current
+from lab.common.disk import Disk
 from lab.common.environment import system_path
+from lab.common.machine import CRASHED, POWERED_OFF
 from lab.common.settings import Settings
-from lab.process.devices import Disk
-from lab.process.machine import CRASHED, POWERED_OFF
 
 from . import qemu
 from .network import Network, tap_name

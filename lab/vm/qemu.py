@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.process.devices import Disk
+from lab.common.disk import Disk
 
 PROGRAM = "qemu-system-x86_64"
 PORTS = 16

@@ -5,7 +5,8 @@ import json
 import boto3
 import pytest
 
-from lab.common import settings
+from lab.api import policy
+from lab.common.settings import SettingsError
 from tests.lab.harness import code_of, running_lab
 
 POLICY = {
@@ -56,5 +57,5 @@ def test_the_caller_may_do_what_the_policy_allows_and_the_root_user_all(tmp_path
 )
 def test_a_policy_that_the_lab_cannot_evaluate_is_refused(tmp_path, text):
     (tmp_path / "policy.json").write_text(text)
-    with pytest.raises(settings.SettingsError, match="EC2_LAB_POLICY"):
-        settings.read({"EC2_LAB_POLICY": str(tmp_path / "policy.json")})
+    with pytest.raises(SettingsError, match="EC2_LAB_POLICY"):
+        policy.load(str(tmp_path / "policy.json"))

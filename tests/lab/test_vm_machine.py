@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from lab.common.disk import Disk
+from lab.common.machine import POWERED_OFF
 from lab.common.settings import Settings
-from lab.process.devices import Disk
-from lab.process.machine import POWERED_OFF
 from lab.vm import machine, qemu
 from tests.lab import fake_qemu
 from tests.lab.harness import wait_for

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.process.devices import Disk
+from lab.common.disk import Disk
 from lab.vm import qemu
 
 PLATFORM = qemu.Platform("/i/kernel", "/i/initrd", "/i/disk", "PARTUUID=1-2", "tcg")
