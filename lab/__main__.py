@@ -1,11 +1,11 @@
-"""Entry point of `python -m lab` and of `lab/run` (`python .../lab`, which has no package of its own yet)."""
+"""Entry point of `python -m lab`, and of `lab/run`, which runs this directory."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-if not __package__:
+if not __package__:  # run as a directory: the checkout is not on sys.path yet
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from lab.cli import main

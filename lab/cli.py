@@ -1,7 +1,7 @@
-"""`lab/run CMD...`: a network, mount and pid namespace with an API server in it, and CMD beside the server.
+"""`lab/run CMD...`: start the API server and CMD in network, mount and PID namespaces of their own.
 
-Process tree: lab/run (outside, only waits) -> pid 1 of the lab (here: `_init`) -> the server, and CMD.
-When pid 1 ends, however it ends, the kernel ends every process, mount, loop device and namespace of the lab.
+Process tree: lab/run (outside the namespaces; it only waits) -> PID 1 of the lab (`_init`) -> the server and CMD.
+When PID 1 ends for any reason, the kernel ends all processes, mounts, loop devices and namespaces of the lab.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from lab.api import policy
 from lab.common import environment, firewall, kernel, settings
 
 USAGE = """usage: lab/run CMD [ARGUMENT...]
-Run CMD against a fresh local EC2 and leave with its exit status; see docs/lab.md.
-Status 2: wrong usage or settings; 69: this machine lacks something; 70: the lab did not start;
+Run CMD against a fresh local EC2 and exit with its status; see docs/lab.md.
+Status 2: wrong usage or settings; 69: a program or kernel feature is missing; 70: the lab did not start;
 126, 127: CMD could not be run, was not found; 128+N: CMD was ended by signal N.
 """
 EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE = 2, 69, 70
@@ -37,8 +37,8 @@ VM_PROGRAMS = {
     "setpriv": "util-linux",
 }
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-Platform = dict[str, str] | None  # what a lab with virtual machines runs them on
-SI_KERNEL = 0x80  # siginfo's si_code of a signal that a terminal sent to the whole foreground process group
+Platform = dict[str, str] | None  # the fields of vm.qemu.Platform; None where instances are process trees
+SI_KERNEL = 0x80  # si_code of a signal from the terminal, which sends it to the whole foreground process group
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,22 +59,22 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(missing, EX_UNAVAILABLE)
     platform = None
     if chosen.virtual:
-        from lab.vm import host  # only here: most labs need none of it
+        from lab.vm import host  # imported here because most labs do not need it
 
         try:
             platform = host.prepare(chosen, lambda line: print(f"lab/run: {line}", file=sys.stderr))
         except host.Unavailable as error:
             return _refuse(str(error), EX_UNAVAILABLE)
-        except KeyboardInterrupt:  # of the image's building, which takes a while
+        except KeyboardInterrupt:  # while the image is built, which takes minutes
             return 128 + signal.SIGINT
     kept = os.environ.get("EC2_LAB_STATE", "")
     state = Path(kept or tempfile.mkdtemp(prefix="ec2-lab-")).absolute()
     try:
         state.mkdir(parents=True, exist_ok=True)
-        strangers = sorted({entry.name for entry in state.iterdir()} - {"faults.json"})
-        if strangers:
+        found = sorted({entry.name for entry in state.iterdir()} - {"faults.json"})
+        if found:
             return _refuse(
-                f"EC2_LAB_STATE {state} is in use (it has {strangers[0]}): name a directory of its own", EX_USAGE
+                f"EC2_LAB_STATE: {state} is not empty (it has {found[0]}): name a new or an empty directory", EX_USAGE
             )
         return _run(command, state, chosen, platform)
     except OSError as error:
@@ -90,9 +90,9 @@ def _refuse(message: str, status: int) -> int:
 
 
 def _missing(chosen: settings.Settings) -> str:
-    """What this machine lacks, as a message; empty if nothing."""
+    """A message that says what this machine lacks for a lab; empty if it lacks nothing."""
     if os.geteuid() != 0 and not chosen.virtual:
-        return "needs root, for namespaces and loop devices: run it with sudo"
+        return "needs root for namespaces and loop devices: run it with sudo"
     path = environment.system_path(os.environ.get("PATH", ""))
     lacking = environment.lacking(VM_PROGRAMS if chosen.virtual else PROGRAMS, path)
     if lacking:
@@ -100,7 +100,7 @@ def _missing(chosen: settings.Settings) -> str:
     if chosen.virtual and not os.path.exists("/dev/net/tun"):
         return "no /dev/net/tun: load the kernel's tun module (modprobe tun)"
     if chosen.virtual and not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        return "needs root, for /dev/net/tun is not everybody's here: run it with sudo, or chmod 666 /dev/net/tun"
+        return "needs root to open /dev/net/tun: run it with sudo, or allow all users to: chmod 666 /dev/net/tun"
     if not chosen.virtual and not os.path.exists("/dev/loop-control"):
         return "no /dev/loop-control: load the kernel's loop module (modprobe loop)"
     return ""
@@ -112,7 +112,7 @@ def _run(command: list[str], state: Path, chosen: settings.Settings, platform: P
             kernel.become_root()
         except OSError as error:
             return _refuse(
-                f"needs root, for only root may make namespaces here ({error}): run it with sudo", EX_UNAVAILABLE
+                f"needs root: on this machine only root may make namespaces ({error}): run it with sudo", EX_UNAVAILABLE
             )
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     alive, ours = os.pipe()
@@ -136,10 +136,10 @@ def _as_init(
     try:
         kernel.die_with_parent(signal.SIGKILL)
         if select.select([alive], [], [], 0)[0]:
-            os._exit(status)  # the parent went before the line above
+            os._exit(status)  # the parent ended before the line above took effect
         os.set_inheritable(alive, False)
         status = _init(command, state, chosen, platform, mask)
-    except BaseException:  # nothing may leave a forked child by the parent's way
+    except BaseException:  # the forked child must not return into the parent's code
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -148,7 +148,10 @@ def _as_init(
 
 
 def _init(command: list[str], state: Path, chosen: settings.Settings, platform: Platform, mask: set[int]) -> int:
-    """Pid 1 of the lab: set the scene, start the server, run the command, reap, forward signals."""
+    """PID 1 of the lab: mount, start the server, run the command, reap children and forward signals.
+
+    Returns the exit status of the command.
+    """
     kernel.make_mounts_private()
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     kernel.loopback_up()
@@ -161,7 +164,7 @@ def _init(command: list[str], state: Path, chosen: settings.Settings, platform: 
     endpoint = _start_server(state, platform, mask)
     if not endpoint:
         log = (state / "lab" / "server.log").read_text(errors="replace").strip()
-        reason = log.splitlines()[-1] if log else "it said nothing"
+        reason = log.splitlines()[-1] if log else "it logged nothing"
         remedy = ": install this project's extra `lab`" if "No module named" in reason else ""
         return _refuse(f"the API server did not start: {reason}{remedy}", EX_SOFTWARE)
     variables = environment.for_command(os.environ, endpoint, state, chosen.region)
@@ -182,7 +185,10 @@ def _exec(command: list[str], variables: dict[str, str]) -> NoReturn:
 
 
 def _start_server(state: Path, platform: Platform, mask: set[int]) -> str:
-    """Start the API server in a session of its own (a Ctrl-C is not for it); its URL, or empty if it failed."""
+    """Start the API server, in a session of its own so that Ctrl-C does not end it.
+
+    Returns its URL, or an empty string if it failed.
+    """
     ready, theirs = os.pipe()
     if os.fork() == 0:
         os.setsid()
@@ -202,11 +208,11 @@ def _start_server(state: Path, platform: Platform, mask: set[int]) -> str:
 
 
 def _wait_for(child: int) -> int:
-    """Reap until `child` has ended, forwarding signals to it; its status as a shell would give it."""
+    """Reap children and forward signals to `child` until it ends; returns its exit status, as a shell does."""
     while True:
         event = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
         if event.si_signo != signal.SIGCHLD:
-            if event.si_code != SI_KERNEL:  # else the terminal has sent it to the child as well
+            if event.si_code != SI_KERNEL:  # otherwise the terminal has sent it to the child too
                 os.kill(child, event.si_signo)
             continue
         while True:

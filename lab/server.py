@@ -1,4 +1,4 @@
-"""The API server: moto behind one HTTP endpoint, with a call log and faults in front of it."""
+"""The API server: moto at one HTTP endpoint, with a log of calls, faults and an IAM policy."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _KEY = re.compile(r"Credential=([^/]+)/")
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/aws4_request")
 _ERROR_CODE = re.compile(r"<Code>([^<]+)</Code>")
 _STATUSES = {"DryRunOperation": 412}  # where moto says 400
-_DROP_LOOK = 0.05  # seconds between two looks whether sshd is to be dropped
+_DROP_LOOK = 0.05  # seconds between two checks whether sshd must be ended
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request, read from its wire form."""
+    """One API request."""
 
     service: str
     action: str
@@ -46,7 +46,7 @@ class Call:
 
 
 def read_call(environ: dict[str, Any], body: bytes) -> Call:
-    """Service and region are in the signature's scope; the action in the form, or in a header for JSON services."""
+    """Read a request. Its service and region are in the signature's scope, its action in the form or in a header."""
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     region, service = scope.groups() if scope else ("", "")
     target = environ.get("HTTP_X_AMZ_TARGET", "")
@@ -65,7 +65,7 @@ def read_call(environ: dict[str, Any], body: bytes) -> Call:
 
 
 def error_body(call: Call, fault: Fault) -> tuple[str, bytes]:
-    """(content type, body) of an error as the service would word it."""
+    """(content type, body) of a fault's error, in the format of the service."""
     request = str(uuid.uuid4())
     if call.service == "ec2":
         text = (
@@ -84,7 +84,7 @@ def error_body(call: Call, fault: Fault) -> tuple[str, bytes]:
 
 
 def error_code(status: int, body: bytes) -> str:
-    """The error's code in a reply; empty if it is none."""
+    """The error code in a reply; empty if the reply is not an error."""
     if status < 400:
         return ""
     text = body.decode("utf-8", "replace")
@@ -103,7 +103,7 @@ class Api:
     def __init__(self, lab: Runtime, allowed: policy.Policy | None) -> None:
         self._lab, self._allowed = lab, allowed
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._log = open(lab.state / "calls.jsonl", "a", buffering=1)  # noqa: SIM115  open as long as the lab
+        self._log = open(lab.state / "calls.jsonl", "a", buffering=1)  # noqa: SIM115  open until the lab ends
         self._log_lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -112,19 +112,19 @@ class Api:
         environ["wsgi.input"] = io.BytesIO(body)
         call = read_call(environ, body)
         faults = self._lab.faults.for_call(call.action)
-        time.sleep(sum(fault.delay for fault in faults))
-        wrong = next((fault for fault in faults if fault.replaces_reply), None) or self._refusal(environ, call)
+        time.sleep(sum(each.delay for each in faults))
+        fault = next((each for each in faults if each.replaces_reply), None) or self._refusal(environ, call)
         headers: list[tuple[str, str]] = []
         status, reply = 0, b""
-        if wrong is None or wrong.after:
+        if fault is None or fault.after:
             status, headers, reply = self._ask_moto(environ, call)
         code = error_code(status, reply)
         status = _STATUSES.get(code, status)
-        if wrong:
-            kind, reply = error_body(call, wrong)
-            status, headers, code = wrong.status, [("Content-Type", kind)], wrong.code or "dropped"
-        self._record(call, started, status, code, wrong)
-        if wrong and wrong.drop:
+        if fault:
+            kind, reply = error_body(call, fault)
+            status, headers, code = fault.status, [("Content-Type", kind)], fault.code or "dropped"
+        self._record(call, started, status, code, fault)
+        if fault and fault.drop:
             connection: socket.socket = environ["werkzeug.socket"]
             connection.shutdown(socket.SHUT_RDWR)
             raise ConnectionResetError  # werkzeug then sends nothing
@@ -133,13 +133,13 @@ class Api:
         return [reply]
 
     def _refusal(self, environ: dict[str, Any], call: Call) -> Fault | None:
-        """What a call is refused with that the policy does not allow."""
+        """The error of a call that the policy does not allow; None if it is allowed."""
         key = _KEY.search(environ.get("HTTP_AUTHORIZATION", ""))
         if self._allowed is None or not key or key[1] != environment.ACCESS_KEY:
             return None
         with self._lab.lock:
-            things = untyped.ec2_backends[policy.ACCOUNT][call.region or settings.Settings.region].tags
-            reader = policy.Reader(call.region, lambda name: things.get(name, {}))
+            tags = untyped.ec2_backends[policy.ACCOUNT][call.region or settings.Settings.region].tags
+            reader = policy.Reader(call.region, lambda name: tags.get(name, {}))
             refused = self._allowed.refused(reader.requests(call.service, call.action, call.parameters))
         if refused is None:
             return None
@@ -160,7 +160,7 @@ class Api:
                 computing.apply_firewall(self._lab)
         return answer[0], answer[1], reply
 
-    def _record(self, call: Call, started: float, status: int, code: str, wrong: Fault | None) -> None:
+    def _record(self, call: Call, started: float, status: int, code: str, fault: Fault | None) -> None:
         entry = {
             "time": round(started, 3),
             "duration": round(time.time() - started, 3),
@@ -172,8 +172,8 @@ class Api:
             "status": status,
             "error": code or None,
         }
-        if wrong:
-            entry["fault"] = "after" if wrong.after else "instead"
+        if fault:
+            entry["fault"] = "after" if fault.after else "instead"
         with self._log_lock:
             self._log.write(json.dumps(entry) + "\n")
 
@@ -182,11 +182,11 @@ class _Handler(untyped.MotoRequestHandler):  # type: ignore[misc]  # of Any: see
     protocol_version = "HTTP/1.1"  # clients keep their connection, as with AWS
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """calls.jsonl has it."""
+        """Log nothing: the calls are in calls.jsonl."""
 
 
 def _watch_for_drops(lab: Runtime) -> None:
-    """End sshd where the faults file says so, once per instance and entry."""
+    """End sshd when the faults file says so, once for each instance while the entry is there."""
     done: set[str] = set()
     since: dict[str, float] = {}
     while True:
@@ -216,15 +216,15 @@ def _watch_for_drops(lab: Runtime) -> None:
 def _machines(state: Path, chosen: settings.Settings, platform: dict[str, str] | None) -> MakeMachine:
     if platform is None:
         return ProcessMachine
-    from lab.vm import host  # only here: most labs need none of it
+    from lab.vm import host  # imported here because most labs do not need it
 
     return host.start(state, chosen, platform)
 
 
 def main(state_directory: str, ready: int, platform: dict[str, str] | None = None) -> None:
-    """Serve until killed. Writes the URL on the descriptor `ready` once it answers.
+    """Serve until killed. Writes the URL to the file descriptor `ready` as soon as it can be used.
 
-    `platform` is what virtual machines run on, and None where instances are process trees.
+    `platform` has the fields of a vm.qemu.Platform, or is None if instances are process trees.
     """
     state = Path(state_directory)
     chosen = settings.read(os.environ)

@@ -1,6 +1,6 @@
-"""Instances: moto's, with a machine behind each, and the packet filter that their security groups make.
+"""Instances: moto's class, with a machine that runs each, and the packet filter that follows their security groups.
 
-Methods run under the lab's lock unless they say otherwise; what takes long is done by the scheduler's threads.
+Methods are called with the lab's lock held unless they say otherwise; slow work is done in the scheduler's threads.
 States: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
 """
 
@@ -29,21 +29,21 @@ from .storage import LabAttachment, LabVolume
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 _BY_USER = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
 _BY_ITSELF = ("Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
-_BUSY_AGAIN = 0.25  # seconds between two looks at a disk that the instance will not let go
+_BUSY_AGAIN = 0.25  # seconds until the next attempt to detach a volume that is mounted
 
 
 class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untyped
-    """An instance with a machine behind it."""
+    """An instance, which a machine runs."""
 
     def __init__(
         self, ec2_backend: Any, image_id: str, user_data: Any, security_groups: list[Any], **kwargs: Any
     ) -> None:
-        self._fixed = ""  # a state that time does not change: all but pending and running
+        self._fixed = ""  # the state, unless it is pending or running: those follow from the time
         self.running_at = time.monotonic() + current().settings.pending
         self.machine: Machine | None = None
         self.disks: dict[str, Disk] = {}
         self.disks_at_start: list[str] = []
-        """Names of the volumes but the root's, which the instance's metadata lists."""
+        """Device names of the volumes at the last start, without the root volume. The metadata service lists them."""
         mappings = kwargs.pop("lab_mappings")
         self._mappings = copy.deepcopy(mappings)
         self.image = images.image(ec2_backend.region_name, image_id) or images.NETBSD
@@ -58,7 +58,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
 
     @property
     def public_key(self) -> str:
-        """The line of its key pair; empty without one."""
+        """The public key of its key pair, as a line of authorized_keys; empty if it has none."""
         pair = self.ec2_backend.key_pairs.get(self.key_name) if self.key_name else None
         return pair.public_key.strip() if pair else ""
 
@@ -79,10 +79,11 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
 
     @_state.setter
     def _state(self, value: InstanceState) -> None:
-        """moto's constructor sets `running`; here the clock does."""
+        """Ignore the `running` that moto's constructor sets: the state follows from the time."""
 
     @property
     def gone(self) -> bool:
+        """Whether it is terminated or about to be."""
         return self._fixed in ("shutting-down", "terminated")
 
     @property
@@ -124,6 +125,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
         return current().state / "instances" / str(self.id)
 
     def console(self) -> bytes:
+        """The last 64 KiB of its console, as in GetConsoleOutput."""
         path = self.directory / "console.log"
         return path.read_bytes()[-65536:] if path.exists() else b""
 
@@ -136,7 +138,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
         return current().settings.devices
 
     def setup_defaults(self) -> None:
-        """The volumes the instance is born with: the AMI's, then those of the mappings."""
+        """Make and attach the volumes of the launch: those of the AMI, then those of the mappings."""
         for entry in self._mappings:
             ebs = entry["Ebs"]
             volume = self.ec2_backend.create_volume(
@@ -151,11 +153,11 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             )
             if entry["DeviceName"] == self.root_device_name:
                 volumes.mark_as_root(volume.file)
-            attachment = self.record(volume, entry["DeviceName"], bool(ebs.get("DeleteOnTermination")))
+            attachment = self.add_attachment(volume, entry["DeviceName"], bool(ebs.get("DeleteOnTermination")))
             attachment.attached_at = self.running_at
 
-    def record(self, volume: LabVolume, device: str, delete_on_termination: bool) -> LabAttachment:
-        """Note an attachment and the disk it will be; the node comes with `_power_on` or `plug`."""
+    def add_attachment(self, volume: LabVolume, device: str, delete_on_termination: bool) -> LabAttachment:
+        """Attach a volume in the API's data only: the machine gets the disk from `_power_on` or `plug`."""
         attachment = LabAttachment(volume, self, device, "attaching")
         volume.attachment = attachment
         self.block_device_mapping[device] = BlockDeviceType(
@@ -172,39 +174,43 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
         return attachment
 
     def plug(self, attachment: LabAttachment) -> None:
-        """The device appears, unless it has been detached meanwhile. Not under the lock."""
+        """Add the disk to the machine, unless the volume is being detached again. Call without the lock."""
         with current().lock:
             disk = self.disks.get(attachment.volume_id)
             machine = self.machine
-            wanted = not attachment.leaving and attachment.volume.attachment is attachment
+            wanted = not attachment.detach_state and attachment.volume.attachment is attachment
         if machine and disk and wanted:
             machine.plug(disk)
 
     def unplug(self, attachment: LabAttachment) -> None:
-        """The device disappears and the volume is free; while the instance has it mounted, it stays `busy`."""
+        """Remove the disk from the machine and end the attachment. Call without the lock.
+
+        While a process tree has the disk mounted, the attachment is `busy` and this tries again later.
+        """
         with current().lock:
             if attachment.volume.attachment is not attachment:
                 return
             loop, disk = attachment.volume.loop, self.disks.get(attachment.volume_id)
             machine = self.machine
         if machine and machine.alive and loop and not loop.is_free():
-            attachment.leaving = "busy"
+            attachment.detach_state = "busy"
             current().scheduler.at(time.monotonic() + _BUSY_AGAIN, lambda: self.unplug(attachment))
             return
         if machine and disk:
             machine.unplug(disk)
         with current().lock:
             if attachment.volume.attachment is attachment:
-                self.forget(attachment)
+                self.remove_attachment(attachment)
 
-    def forget(self, attachment: LabAttachment) -> None:
+    def remove_attachment(self, attachment: LabAttachment) -> None:
+        """End an attachment in the API's data, and remove the loop device."""
         self.disks.pop(attachment.volume_id, None)
         self.block_device_mapping.pop(attachment.device, None)
         attachment.volume.close_loop()
         attachment.status = "detached"
         attachment.volume.attachment = None
 
-    # -- life
+    # -- start and end
 
     def _power_on(self) -> None:
         lab = current()
@@ -241,14 +247,15 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             if self.machine is not machine or self._fixed:
                 return
             if status != POWERED_OFF:
-                print(f"{self.id}: its machine ended with status {status}", flush=True)  # EC2 would not notice either
+                # EC2 too would go on showing it as running
+                print(f"{self.id}: its machine ended with status {status}", flush=True)
             elif self.instance_initiated_shutdown_behavior == "terminate":
-                self._leave("shutting-down", _BY_ITSELF)
+                self._begin_end("shutting-down", _BY_ITSELF)
             else:
-                self._leave("stopping", _BY_ITSELF)
+                self._begin_end("stopping", _BY_ITSELF)
 
-    def _leave(self, state: str, reason: tuple[str, str]) -> None:
-        """Start to stop or to terminate: the machine goes at once, the rest when its time has passed."""
+    def _begin_end(self, state: str, reason: tuple[str, str]) -> None:
+        """Begin to stop or to terminate: the machine ends at once, the state changes after `settings.shutdown`."""
         lab = current()
         self._fixed = state
         self._reason = f"User initiated ({utcnow().strftime('%Y-%m-%d %H:%M:%S GMT')})" if reason is _BY_USER else ""
@@ -280,7 +287,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             for _, block in self.get_block_device_mapping:
                 volume = self.ec2_backend.volumes.get(block.volume_id)
                 if volume and volume.attachment:
-                    self.forget(volume.attachment)
+                    self.remove_attachment(volume.attachment)
                     if block.delete_on_termination:
                         self.ec2_backend.discard_volume(volume)
             for nic in self.nics.values():
@@ -309,7 +316,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             return previous
         if self.gone:
             raise _incorrect_instance_state(self.id, "stopped")
-        self._leave("stopping", _BY_USER)
+        self._begin_end("stopping", _BY_USER)
         if self.ec2_backend.force:
             current().scheduler.soon(self._power_off)
         return previous
@@ -317,7 +324,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
     def terminate(self) -> InstanceState:
         previous = self._state
         if not self.gone:
-            self._leave("shutting-down", _BY_USER)
+            self._begin_end("shutting-down", _BY_USER)
         return previous
 
     def reboot(self) -> None:
@@ -332,12 +339,12 @@ def _incorrect_instance_state(instance_id: str, verb: str) -> EC2ClientError:
 
 
 def apply_firewall(lab: Runtime) -> None:
-    """Make the packet filter what the security groups of the instances that run say. Under the lock."""
+    """Put the security groups of all running instances in force. Call with the lock held."""
     lab.firewall.apply(rule for instance in all_instances() for rule in _rules(instance))
 
 
 def all_instances() -> list[Any]:
-    """The instances of every account and region, those that have ended among them."""
+    """The instances of every account and region, including terminated ones."""
     return [
         instance
         for account in list(ec2_backends.values())
@@ -358,7 +365,7 @@ def _rules(instance: LabInstance) -> list[firewall.Rule]:
 
 
 def _members(group: dict[str, str]) -> list[str]:
-    """The addresses of the instances in a security group that is the source of a rule."""
+    """The addresses of the running instances in a security group (of a rule that has a group as its source)."""
     return [
         other.address
         for other in all_instances()

@@ -1,4 +1,4 @@
-"""Put the lab's EC2 in the place of moto's: moto makes its objects itself, so its classes are replaced."""
+"""Make moto use the lab's classes and replies. moto makes its objects itself, so its classes are replaced."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from .storage import LabAmi, LabAttachment, LabVolume
 
 
 def install() -> None:
-    """Put the classes and replies of this module in the place of moto's."""
+    """Replace moto's classes and methods, in this process and for good."""
     untyped.instances.Instance = LabInstance
     untyped.amis.Ami = LabAmi
     untyped.elastic_block_store.Volume = LabVolume
     untyped.elastic_block_store.VolumeAttachment = LabAttachment
-    LabBackend.__module__ = (
-        untyped.EC2Backend.__module__
-    )  # moto finds a service's URLs by the name of its backend's module
+    # moto finds a service's URLs by the name of its backend's module
+    LabBackend.__module__ = untyped.EC2Backend.__module__
     ec2_backends.backend = LabBackend
     responses = untyped.EC2Response
     responses._parse_block_device_mapping = replies.block_device_mapping

@@ -1,4 +1,4 @@
-"""Faults on request: a JSON file that may change while the lab runs (docs/lab.md describes it)."""
+"""Faults that a JSON file asks for, which may change while the lab runs (docs/lab.md describes it)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # Server errors of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
-# All else is the client's: status 400.
+# All other errors are client errors, with status 400.
 SERVER_ERRORS = {
     "InsufficientAddressCapacity": 500,
     "InsufficientCapacity": 500,
@@ -34,7 +34,7 @@ MESSAGES = {
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one API call. `after`: the call takes effect first. `drop`: no reply at all."""
+    """A fault of an API call. `delay` is in seconds. `after`: the call takes effect first. `drop`: it gets no reply."""
 
     code: str = ""
     status: int = 400
@@ -45,11 +45,12 @@ class Fault:
 
     @property
     def replaces_reply(self) -> bool:
+        """Whether the caller does not get the reply of EC2."""
         return bool(self.code) or self.drop
 
 
 def due(entry: Mapping[str, Any], count: int) -> bool:
-    """Whether an entry applies to the `count`-th call (from 1) of its action since the entry appeared."""
+    """Whether an entry of the file applies to call number `count` (from 1) of its action since the entry appeared."""
     if entry.get("always"):
         return True
     if "nth" in entry:
@@ -58,6 +59,7 @@ def due(entry: Mapping[str, Any], count: int) -> bool:
 
 
 def fault(entry: Mapping[str, Any]) -> Fault:
+    """The fault that an entry of the file describes; message and status default to those of EC2."""
     code = str(entry.get("code", ""))
     return Fault(
         code=code,
@@ -70,7 +72,7 @@ def fault(entry: Mapping[str, Any]) -> Fault:
 
 
 class Faults:
-    """The faults file, read again whenever it is asked about."""
+    """The faults file, which is read anew at each use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,7 +81,7 @@ class Faults:
         self._last: dict[str, Any] = {}
 
     def current(self) -> dict[str, Any]:
-        """The file's content; what is no JSON object (half written, say) leaves the last one in force."""
+        """The file's content; while it holds no JSON object (is half written, say), the last content that did."""
         try:
             value = json.loads(self._path.read_text())
         except FileNotFoundError:
@@ -90,7 +92,7 @@ class Faults:
         return self._last
 
     def for_call(self, action: str) -> list[Fault]:
-        """The faults of this call, which is counted."""
+        """The faults of a call that is made now. Counts the call."""
         with self._lock:
             entries = {json.dumps(entry, sort_keys=True): entry for entry in self.current().get("api", [])}
             self._counts = {key: self._counts.get(key, 0) for key in entries}
@@ -103,7 +105,7 @@ class Faults:
             return found
 
     def sshd_delay(self, default: float | None) -> float | None:
-        """Seconds from `running` until sshd answers; None for never."""
+        """Seconds from `running` until sshd answers, None for never: as the file says, else `default`."""
         content = self.current()
         sshd = content.get("sshd")
         if sshd == "never" or (isinstance(sshd, dict) and sshd.get("never")):

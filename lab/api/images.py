@@ -1,4 +1,4 @@
-"""The AMIs there are: Amazon Linux under its public parameters, and one like the NetBSD of old."""
+"""The AMIs of the lab: Amazon Linux with its public SSM parameters, and one that is like NetBSD."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NETBSD_NAME = "NetBSD-10.1-amd64-ec2-lab"
 
 @dataclass(frozen=True)
 class Image:
-    """`size` is the root volume's, in GiB. `kind` names the guest: al2023 has cloud-init, netbsd has not."""
+    """An AMI. `size` is that of the root volume, in GiB. `kind` is al2023 (has cloud-init) or netbsd (has none)."""
 
     id: str
     name: str
@@ -30,7 +30,7 @@ class Image:
 
     @property
     def metadata_defaults(self) -> tuple[str, int]:
-        """HttpTokens and HttpPutResponseHopLimit of an instance, unless its launch says otherwise.
+        """The defaults of HttpTokens and HttpPutResponseHopLimit for an instance of this AMI.
 
         AL2023's AMIs have ImdsSupport v2.0:
         https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-IMDS-new-instances.html
@@ -53,7 +53,7 @@ NETBSD = Image(
 
 @functools.lru_cache
 def parameters(region: str) -> dict[str, str]:
-    """Public SSM parameters of a region: path to AMI ID."""
+    """The public SSM parameters of a region: AMI IDs by the parameters' paths."""
     own = _resource("ssm/resources/ami-amazon-linux-latest", region)
     if own is not None:
         return {entry["Name"]: entry["Value"] for entry in own}
@@ -63,7 +63,7 @@ def parameters(region: str) -> dict[str, str]:
 
 @functools.lru_cache
 def images(region: str) -> list[Image]:
-    """The AMIs of a region. IDs of Amazon's differ from region to region, as they do."""
+    """The AMIs of a region. As on EC2, Amazon's AMIs have different IDs in each region."""
     own = _resource("ec2/resources/latest_amis", region)
     listed = own if own is not None else _resource("ec2/resources/latest_amis", _MODEL_REGION) or []
     found = [
@@ -83,6 +83,7 @@ def images(region: str) -> list[Image]:
 
 
 def image(region: str, image_id: str) -> Image | None:
+    """The AMI with an ID, or None."""
     return next((entry for entry in images(region) if entry.id == image_id), None)
 
 

@@ -1,6 +1,6 @@
 """EBS limits, checked as EC2 does: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html
 
-gp3's are those since September 2025: 64 TiB, 80,000 IOPS, 2,000 MiB/s.
+The limits of gp3 are those since September 2025: 64 TiB, 80,000 IOPS, 2,000 MiB/s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from moto.ec2.exceptions import EC2ClientError
 
 @dataclass(frozen=True)
 class Limit:
-    """Sizes in GiB; `iops` and `throughput` (MiB/s) are None where they cannot be set."""
+    """The limits of a volume type. Sizes are in GiB; `iops` and `throughput` (MiB/s) are None if they cannot be set."""
 
     smallest: int
     largest: int
@@ -31,16 +31,20 @@ LIMITS = {
     "sc1": Limit(125, 16384),
     "standard": Limit(1, 1024),
 }
-_BASE_IOPS = 3000  # gp3 has them at any size
+_BASE_IOPS = 3000  # a gp3 volume has as many at any size
 _DEVICE = re.compile(r"(/dev/)?(sd[a-z](1[0-5]|[1-9])?|xvd[a-z]{1,2}[0-9]{0,2}|hd[a-z])")
 
 
 def invalid(message: str) -> EC2ClientError:
+    """The error InvalidParameterValue."""
     return EC2ClientError("InvalidParameterValue", message)
 
 
 def check_volume(kind: str, size: int, iops: int | None, throughput: int | None) -> None:
-    """Raises what CreateVolume and RunInstances answer to a volume that cannot be."""
+    """Check a volume's size (GiB), IOPS and throughput (MiB/s).
+
+    Raises the error with which CreateVolume and RunInstances refuse a volume that is not possible.
+    """
     limit = LIMITS.get(kind)
     if limit is None:
         raise EC2ClientError("UnknownVolumeType", f"Unknown volume type: {kind}")
@@ -78,5 +82,6 @@ def check_volume(kind: str, size: int, iops: int | None, throughput: int | None)
 
 
 def check_device(name: str) -> None:
+    """Check a device name such as /dev/sdf. Raises EC2's error."""
     if not _DEVICE.fullmatch(name):
         raise invalid(f"Value ({name}) for parameter device is invalid. {name} is not a valid EBS device name.")

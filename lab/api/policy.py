@@ -1,6 +1,6 @@
-"""An IAM policy, and whether it allows an API call: as much of IAM as the actions of an EC2 backup need.
+"""An IAM policy, and whether it allows an API call: the part of IAM that the actions of an EC2 backup need.
 
-Which resources an action touches, and which keys its conditions may use, is from the Service Authorization Reference
+Which resources an action uses, and which keys its conditions may have, is from the Service Authorization Reference
 (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html); how a policy is evaluated,
 from https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from lab.common.settings import SettingsError
 
 Context = Mapping[str, list[str]]
-"""The condition keys of a request that have a value."""
+"""The condition keys of a request and their values."""
 
 ACCOUNT = "123456789012"
 PREFIXES = {
@@ -31,28 +31,28 @@ PREFIXES = {
     "ami": "image",
     "eni": "network-interface",
 }
-TAGGED_AT_BIRTH = ("RunInstances", "CreateSecurityGroup")
+TAG_ON_CREATE = ("RunInstances", "CreateSecurityGroup")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One thing that a call needs to be allowed."""
+    """One permission that a call needs: an action on a resource. A call may need several."""
 
     action: str
     resource: str = "*"
     context: Context = field(default_factory=dict)
 
 
-# ---- What a call asks for -------------------------------------------------------------------------------------------
+# ---- Which permissions a call needs ---------------------------------------------------------------------------------
 
 
 def values(parameters: Mapping[str, Any], pattern: str) -> list[str]:
-    """The values of the parameters whose names match, each once: `ResourceId.N` is the pattern r"ResourceId\\.\\d+"."""
+    """The distinct values of the parameters whose names match; r"ResourceId\\.\\d+" matches `ResourceId.N`."""
     return list(dict.fromkeys(str(value) for name, value in parameters.items() if re.fullmatch(pattern, name)))
 
 
 def tags(parameters: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    """The tags below a prefix of parameter names: `{prefix}.N.Key`, `{prefix}.N.Value`."""
+    """The tags in the parameters `{prefix}.N.Key` and `{prefix}.N.Value`."""
     found = {}
     for name, key in parameters.items():
         if re.fullmatch(re.escape(prefix) + r"\.\d+\.Key", name):
@@ -60,8 +60,8 @@ def tags(parameters: Mapping[str, Any], prefix: str) -> dict[str, str]:
     return found
 
 
-def born_tags(parameters: Mapping[str, Any], kind: str) -> dict[str, str]:
-    """The tags that a call gives to what it makes of that kind."""
+def created_tags(parameters: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """The tags that a call gives to the resources of a kind that it creates."""
     for name, value in parameters.items():
         if re.fullmatch(r"TagSpecification\.\d+\.ResourceType", name) and value == kind:
             return tags(parameters, name[: -len("ResourceType")] + "Tag")
@@ -76,7 +76,7 @@ def tag_context(wanted: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 class Reader:
-    """Reads calls to one region. `tags_of` gives the tags that a thing has, by its ID."""
+    """Finds the permissions that calls to one region need. `tags_of` gives a resource's tags by its ID."""
 
     def __init__(self, region: str, tags_of: Callable[[str], Mapping[str, str]]) -> None:
         self.region = region
@@ -87,19 +87,19 @@ class Reader:
         return f"arn:aws:ec2:{self.region}:{account}:{kind}/{name}"
 
     def existing(self, action: str, name: str, context: Context | None = None) -> Request:
-        """An action upon something that is there."""
+        """The permission for an action on a resource that exists."""
         owned = {f"aws:ResourceTag/{key}": [value] for key, value in self.tags_of(name).items()}
         kind = PREFIXES.get(name.partition("-")[0], "unknown")
         return Request(action, self.arn(kind, name), {**owned, **(context or {})})
 
     def requests(self, service: str, operation: str, parameters: Mapping[str, Any]) -> list[Request]:
-        """All that a call needs to be allowed: that many requests to IAM."""
+        """All permissions that a call needs."""
         action = f"{service}:{operation}"
         if service == "ssm":
             name = str(parameters.get("Name", "")).lstrip("/")
             owner = "" if name.startswith("aws/service/") else ACCOUNT
             return [Request(action, f"arn:aws:ssm:{self.region}:{owner}:parameter/{name}")]
-        if operation in TAGGED_AT_BIRTH:
+        if operation in TAG_ON_CREATE:
             return [*self._making(action, operation, parameters), *self._tagging(operation, parameters)]
         if operation in ("CreateTags", "DeleteTags"):
             context = tag_context(tags(parameters, "Tag"))
@@ -113,7 +113,7 @@ class Reader:
     def _making(self, action: str, operation: str, parameters: Mapping[str, Any]) -> Iterable[Request]:
         made = ("instance", "volume") if operation == "RunInstances" else ("security-group",)
         for kind in made:
-            yield Request(action, self.arn(kind, "*"), tag_context(born_tags(parameters, kind)))
+            yield Request(action, self.arn(kind, "*"), tag_context(created_tags(parameters, kind)))
         if operation == "RunInstances":
             yield Request(action, self.arn("network-interface", "*"))
         if "KeyName" in parameters:
@@ -124,7 +124,7 @@ class Reader:
 
     def _tagging(self, operation: str, parameters: Mapping[str, Any]) -> Iterable[Request]:
         for kind in values(parameters, r"TagSpecification\.\d+\.ResourceType"):
-            context = {**tag_context(born_tags(parameters, kind)), "ec2:CreateAction": [operation]}
+            context = {**tag_context(created_tags(parameters, kind)), "ec2:CreateAction": [operation]}
             yield Request("ec2:CreateTags", self.arn(kind, "*"), context)
 
 
@@ -141,8 +141,8 @@ def _all(wanted: list[str], have: list[str]) -> bool:
     return all(_some(wanted, [value], like=True) for value in have)
 
 
-# operator: (the policy's values, the request's values) → whether it holds. A key that the request lacks has no values:
-# that fails but for the negated ones and ForAllValues.
+# Operator: (values in the policy, values in the request) → whether the condition holds. A key that the request lacks
+# has no values; then only negated operators and ForAllValues hold.
 OPERATORS: Mapping[str, Callable[[list[str], list[str]], bool]] = {
     "Null": lambda wanted, have: (wanted == ["true"]) == (not have),
     "StringEquals": lambda wanted, have: _some(wanted, have, like=False),
@@ -165,21 +165,22 @@ def _holds(statement: Mapping[str, Any], context: Context) -> bool:
 
 
 class Policy:
-    """What callers may do: statements with the effect Allow, and nothing else."""
+    """An IAM policy whose statements all have the effect Allow."""
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError for what is no policy, or has something that this does not know."""
+        """Read a policy's JSON. Raises ValueError if it is not a policy, or has what the lab does not support."""
         try:
             self.statements: list[Mapping[str, Any]] = json.loads(text)["Statement"]
         except (KeyError, TypeError) as error:
-            raise ValueError("it is no IAM policy") from error
+            raise ValueError("it is not an IAM policy") from error
         for statement in self.statements:
             unknown = set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}
             unknown |= set(statement.get("Condition", {})) - set(OPERATORS)
             if unknown or statement["Effect"] != "Allow":
-                raise ValueError(f"the lab does not know {sorted(unknown) or statement['Effect']}")
+                raise ValueError(f"the lab does not support {sorted(unknown) or statement['Effect']}")
 
     def allows(self, request: Request) -> bool:
+        """Whether a statement allows a request."""
         return any(
             _some(_list(statement["Action"]), [request.action], like=True)
             and _some(_list(statement["Resource"]), [request.resource], like=True)
@@ -188,7 +189,7 @@ class Policy:
         )
 
     def refused(self, requests: Iterable[Request]) -> Request | None:
-        """The first that is not allowed."""
+        """The first request that is not allowed, or None."""
         return next((request for request in requests if not self.allows(request)), None)
 
 
@@ -203,7 +204,7 @@ def load(name: str) -> Policy | None:
 
 
 def refusal(request: Request) -> str:
-    """The message of a refusal, as AWS words it."""
+    """The message with which AWS refuses a request."""
     where = "" if request.resource == "*" else f" on resource: {request.resource}"
     text = (
         f"User: arn:aws:iam::{ACCOUNT}:user/lab is not authorized to perform: {request.action}{where} because no "

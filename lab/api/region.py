@@ -1,6 +1,6 @@
-"""One region's EC2: moto's, with the checks that EC2 makes and moto does not, and the codes that EC2 answers with.
+"""EC2 in one region: moto's backend, with the checks that EC2 makes and moto does not, and EC2's error codes.
 
-Codes: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+Error codes: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from .storage import GIB, LabAmi
 
 
 class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyped
-    """One region."""
+    """EC2 in one region. Its methods are called with the lab's lock held."""
 
     _loading = False
 
     dry_run = False
-    """Whether the launch that is asked for is only to be checked."""
+    """Whether RunInstances was called with DryRun. Set by replies.py."""
 
     force = False
-    """Whether the instances that are to stop get no time to shut down."""
+    """Whether StopInstances was called with Force. Set by replies.py."""
 
     def __init__(self, region_name: str, account_id: str) -> None:
         self._launches: dict[str, tuple[str, Any]] = {}
@@ -48,7 +48,7 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
         self._loading = True
         for image in images.images(self.region_name):
             if image.kind == "netbsd" and current().settings.virtual:
-                continue  # there is no virtual machine of it
+                continue  # there is no image for virtual machines of it
             ami = LabAmi(
                 self,
                 image.id,
@@ -103,7 +103,7 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
         if self.dry_run:
             raise DryRunClientError()
         reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
-        if token and token != "ABCDE":  # moto's stand-in for no token
+        if token and token != "ABCDE":  # moto passes this if there is no token
             self._launches[token] = (asked, reservation)
         return reservation
 
@@ -120,7 +120,7 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
             )
 
     def _place(self, kind: str, kwargs: dict[str, Any]) -> None:
-        """Settle zone and subnet as EC2 does: what was asked for, else the first default subnet that has the type."""
+        """Choose zone and subnet as EC2 does: those asked for, else the first default subnet that offers the type."""
         zone = kwargs.get("placement")
         nics = kwargs.get("nics") or []
         subnet_id = kwargs.get("subnet_id") or next((nic["SubnetId"] for nic in nics if "SubnetId" in nic), None)
@@ -177,7 +177,7 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
                 )
 
     def _mappings(self, ami: Any, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The AMI's mappings and those asked for, checked: nothing is made before all is known to be possible."""
+        """The AMI's block device mappings and those asked for. All are checked before any volume is made."""
         root = copy.deepcopy(ami.block_device_mappings[0])
         result = [root]
         for entry in asked:
@@ -246,14 +246,14 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
     def create_volume(
         self, size: Any, zone_name: str, snapshot_id: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        if self._loading:  # the AMIs' snapshots, which are of no volume
+        if self._loading:  # moto makes a volume for the snapshot of each AMI; it needs no file
             return super().create_volume(size, zone_name, snapshot_id, *args, **kwargs)
         if self.get_zone_by_name(zone_name) is None:
             raise EC2ClientError("InvalidZone.NotFound", f"The zone '{zone_name}' does not exist.")
         snapshot = self.get_snapshot(snapshot_id) if snapshot_id else None
         if size is None and snapshot is None:
             raise MissingParameterError("size/snapshot")
-        size = int(size) if size is not None else snapshot.volume.size  # type: ignore[union-attr]  # one of them is there
+        size = int(size) if size is not None else snapshot.volume.size  # type: ignore[union-attr]  # size or snapshot is given
         if snapshot and size < snapshot.volume.size:
             raise invalid(
                 f"Volume of {size}GiB is too small for snapshot '{snapshot_id}'; minimum is {snapshot.volume.size}GiB"
@@ -289,6 +289,7 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
         return volume
 
     def discard_volume(self, volume: Any) -> None:
+        """Delete a volume and its file, without any check."""
         self.volumes.pop(volume.id, None)
         volume.file.unlink(missing_ok=True)
 
@@ -314,7 +315,7 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
             raise invalid(
                 f"Invalid value '{device_path}' for unixDevice. Attachment point {device_path} is already in use"
             )
-        attachment = instance.record(volume, device_path, delete_on_termination)
+        attachment = instance.add_attachment(volume, device_path, delete_on_termination)
         lab = current()
         attachment.attached_at = time.monotonic() + lab.settings.attach
         lab.scheduler.at(attachment.attached_at + lab.settings.device, lambda: instance.plug(attachment))
@@ -334,8 +335,8 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
             raise EC2ClientError(
                 "OperationNotPermitted", f"Unable to detach root volume '{volume_id}' from instance '{instance.id}'"
             )
-        if not attachment.leaving and not instance.gone:
-            attachment.leaving = "detaching"
+        if not attachment.detach_state and not instance.gone:
+            attachment.detach_state = "detaching"
             lab = current()
             lab.scheduler.at(time.monotonic() + lab.settings.detach, lambda: instance.unplug(attachment))
         return attachment

@@ -1,4 +1,4 @@
-"""Replies that moto lacks or gets wrong. Each function takes the place of a method of moto's response class."""
+"""Replies that moto lacks or gets wrong. Each function replaces a method of moto's response class, or wraps it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from moto.ec2.exceptions import EC2ClientError
 
 
 def block_device_mapping(response: Any) -> list[dict[str, Any]]:
+    """The block device mappings of a request, as they were sent; region.py checks them."""
     mappings: list[dict[str, Any]] = response._get_param("BlockDeviceMappings", [])
     return copy.deepcopy(mappings)
 
 
 def get_console_output(response: Any) -> ActionResult:
+    """GetConsoleOutput with what the instance wrote to its console."""
     instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
     output = base64.b64encode(instance.console())
     result: dict[str, Any] = {"InstanceId": instance.id, "Timestamp": utcnow()}
@@ -27,6 +29,7 @@ def get_console_output(response: Any) -> ActionResult:
 
 
 def describe_volume_status(response: Any) -> ActionResult:
+    """DescribeVolumeStatus, which moto lacks: each volume is ok."""
     found = response.ec2_backend.describe_volumes(
         volume_ids=response._get_param("VolumeIds", []), filters=response._filters_from_querystring()
     )
@@ -45,8 +48,10 @@ def describe_volume_status(response: Any) -> ActionResult:
 
 
 def create_volume_once(original: Any) -> Any:
+    """Wrap moto's CreateVolume."""
+
     def create_volume(response: Any) -> ActionResult:
-        """CreateVolume with its ClientToken honoured."""
+        """CreateVolume that makes one volume for a ClientToken, however often it is called."""
         token = response._get_param("ClientToken")
         if not token or response._get_param("DryRun", False):
             return original(response)  # type: ignore[no-any-return]  # of Any: moto's own method
@@ -69,15 +74,17 @@ def create_volume_once(original: Any) -> Any:
 
 
 def run_instances_checked(original: Any) -> Any:
-    def run_instances(response: Any) -> Any:
-        """RunInstances that looks at what is asked for before it answers a dry run, as EC2 does.
+    """Wrap moto's RunInstances."""
 
-        EC2 has answered one with Unsupported for the type's zone, for instance:
+    def run_instances(response: Any) -> Any:
+        """RunInstances that checks all parameters before it answers a dry run, as EC2 does.
+
+        For instance, EC2 has answered a dry run with Unsupported because of the zone:
         https://github.com/awslabs/engineering-development-hub/issues/77
         """
         backend = response.ec2_backend
         backend.dry_run = bool(response._get_param("DryRun", False))
-        response.error_on_dryrun = lambda: None  # the backend does that
+        response.error_on_dryrun = lambda: None  # LabBackend.run_instances raises it
         try:
             return original(response)
         finally:
@@ -87,8 +94,10 @@ def run_instances_checked(original: Any) -> Any:
 
 
 def stop_instances_by_force(original: Any) -> Any:
+    """Wrap moto's StopInstances."""
+
     def stop_instances(response: Any) -> Any:
-        """StopInstances with its Force honoured."""
+        """StopInstances with the parameter Force, which moto ignores."""
         backend = response.ec2_backend
         backend.force = bool(response._get_param("Force", False))
         try:
@@ -100,8 +109,10 @@ def stop_instances_by_force(original: Any) -> Any:
 
 
 def modify_shutdown_behaviour(original: Any) -> Any:
+    """Wrap moto's ModifyInstanceAttribute."""
+
     def modify_instance_attribute(response: Any) -> Any:
-        """ModifyInstanceAttribute with the attribute that moto leaves out."""
+        """ModifyInstanceAttribute with InstanceInitiatedShutdownBehavior, which moto ignores."""
         value = response._get_param("InstanceInitiatedShutdownBehavior.Value")
         if value is None:
             return original(response)

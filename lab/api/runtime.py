@@ -1,4 +1,4 @@
-"""What the lab's parts share while it runs: the lock, the clock's callbacks, the state directory."""
+"""The state that the modules of the API share: the lock, the scheduler, the settings, the state directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .faults import Faults
 
 
 class Scheduler:
-    """Runs callbacks at their time (monotonic seconds), each in a thread of a pool."""
+    """Runs callbacks at given times (seconds of time.monotonic), in a pool of threads."""
 
     def __init__(self) -> None:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -29,11 +29,13 @@ class Scheduler:
         threading.Thread(target=self._loop, daemon=True, name="scheduler").start()
 
     def at(self, when: float, action: Callable[[], None]) -> None:
+        """Run `action` at the time `when`; at once if that has passed."""
         with self._changed:
             heapq.heappush(self._queue, (when, next(self._order), action))
             self._changed.notify()
 
     def soon(self, action: Callable[[], None]) -> None:
+        """Run `action` at once, in another thread."""
         self.at(time.monotonic(), action)
 
     def _loop(self) -> None:
@@ -48,12 +50,12 @@ class Scheduler:
 def _logged(action: Callable[[], None]) -> None:
     try:
         action()
-    except Exception:  # a failed callback must not take the others along; the log is where it is looked for
+    except Exception:  # must not end the scheduler's thread; the traceback is in lab/server.log
         traceback.print_exc()
 
 
 class Runtime:
-    """One lab. `lock` guards moto and all that hangs on it; nothing slow is done under it."""
+    """One lab. `lock` guards moto's objects and those below them; nothing slow is done while it is held."""
 
     def __init__(self, state: Path, settings: Settings, make_machine: MakeMachine) -> None:
         self.state = state
@@ -66,6 +68,7 @@ class Runtime:
         self._addresses = itertools.count()
 
     def new_address(self) -> str:
+        """The next free address for an instance."""
         return self.firewall.network.address(next(self._addresses))
 
     def volume_file(self, volume_id: str) -> Path:
@@ -83,5 +86,5 @@ def set_current(value: Runtime) -> None:
 
 
 def current() -> Runtime:
-    """The lab that moto's objects of this process belong to: moto makes them itself and passes nothing along."""
+    """The lab of this process. It is global because moto makes the objects itself and cannot pass it to them."""
     return _runtime[0]

@@ -1,4 +1,4 @@
-"""Volumes, attachments and AMIs: moto's, with bytes behind them and states that take time."""
+"""Volumes, attachments and AMIs: moto's classes, with files for the bytes and states that change with time."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ GIB = 1 << 30
 
 
 class LabVolume(untyped.Volume):  # type: ignore[misc]  # of Any: see untyped
-    """A volume with bytes: a file, and while it is plugged into a process tree, a loop device."""
+    """A volume. Its bytes are in a file, which has a loop device while the volume is attached to a process tree."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.available_at = time.monotonic() + current().settings.volume_creating
-        self.snapshot_id: str = self.snapshot_id or ""  # EC2 answers with an empty element; amazon.aws relies on it
+        self.snapshot_id: str = self.snapshot_id or ""  # as in EC2's replies; amazon.aws relies on it
         self.loop: LoopDevice | None = None
 
     @property
     def file(self) -> Path:
+        """The file with the volume's bytes."""
         return current().volume_file(self.id)
 
     @property
@@ -35,34 +36,35 @@ class LabVolume(untyped.Volume):  # type: ignore[misc]  # of Any: see untyped
         return "available" if time.monotonic() >= self.available_at else "creating"
 
     def disk(self, name: str, serial: str) -> Disk:
-        """What an instance is to plug."""
+        """This volume as a disk with the given name and serial number. Makes the loop device if one is needed."""
         if self.loop is None and not current().settings.virtual:
             self.loop = volumes.loop(self.file)
         major, minor = (self.loop.major, self.loop.minor) if self.loop else (0, 0)
         return Disk(name, major, minor, self.size * GIB, serial, str(self.id), str(self.file))
 
     def close_loop(self) -> None:
+        """Remove the loop device, if there is one."""
         if self.loop:
             self.loop.close()
             self.loop = None
 
 
 class LabAttachment(untyped.VolumeAttachment):  # type: ignore[misc]  # of Any: see untyped
-    """An attachment whose state is a matter of time: attaching, attached, detaching (or busy), gone."""
+    """An attachment. Its states follow the clock: attaching, attached, then detaching or busy, and detached."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.attached_at = time.monotonic()
-        self.leaving = ""
+        self.detach_state = ""
         super().__init__(*args, **kwargs)
 
     @property
     def status(self) -> str:
-        return self.leaving or ("attached" if time.monotonic() >= self.attached_at else "attaching")
+        return self.detach_state or ("attached" if time.monotonic() >= self.attached_at else "attaching")
 
     @status.setter
     def status(self, value: str) -> None:
         if value == "detached":
-            self.leaving = value
+            self.detach_state = value
 
     @property
     def delete_on_termination(self) -> bool:
@@ -71,7 +73,7 @@ class LabAttachment(untyped.VolumeAttachment):  # type: ignore[misc]  # of Any: 
 
 
 class LabAmi(untyped.Ami):  # type: ignore[misc]  # of Any: see untyped
-    """An AMI whose root volume is what Amazon's are: gp3, 8 GiB, deleted on termination."""
+    """An AMI. Its root volume is like those of Amazon's AMIs: gp3, 8 GiB, deleted on termination."""
 
     size = 8
 

@@ -1,4 +1,4 @@
-"""moto's classes as `Any`: while the lab runs, subclasses that its annotations do not know take their place."""
+"""moto's classes, typed as `Any`: ec2.install replaces them by subclasses that moto's annotations do not allow."""
 
 from __future__ import annotations
 

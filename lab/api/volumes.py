@@ -12,7 +12,7 @@ from lab.common.kernel import LoopDevice
 
 
 def create(path: Path, size: int, source: Path | None = None) -> None:
-    """A volume of `size` bytes: holes only, or a snapshot's bytes and then holes."""
+    """Make the file of a volume of `size` bytes: all holes, or the bytes of the snapshot `source` and then holes."""
     if source and source.exists():
         copy(source, path)
     else:
@@ -21,13 +21,13 @@ def create(path: Path, size: int, source: Path | None = None) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file, holes as holes."""
+    """Copy a file and keep its holes. Raises CalledProcessError."""
     command = ["cp", "--sparse=auto", "--reflink=auto", str(source), str(target)]
     subprocess.run(command, check=True, env={"PATH": os.defpath + ":/usr/bin:/bin", "LC_ALL": "C"})
 
 
 def mark_as_root(path: Path) -> None:
-    """Give a root volume a partition table, so that it is no blank disk to whoever looks."""
+    """Write a partition table to a root volume, so that a search for blank disks does not find it."""
     first, sectors = 2048, path.stat().st_size // 512 - 2048
     entry = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", first, min(sectors, 0xFFFFFFFF))
     with open(path, "r+b") as handle:
@@ -36,4 +36,5 @@ def mark_as_root(path: Path) -> None:
 
 
 def loop(path: Path) -> LoopDevice:
+    """A loop device over a volume's file."""
     return kernel.loop_attach(path)

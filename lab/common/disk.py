@@ -1,4 +1,4 @@
-"""A volume as an instance sees it, and the name it has there.
+"""A volume as a disk of an instance, and the name that the disk has there.
 
 Names: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
 and https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html
@@ -13,10 +13,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Disk:
-    """A volume as an instance sees it. `size` is in bytes; `serial` is empty where the guest cannot see one.
+    """A volume as a disk of an instance. `size` is in bytes; `serial` is empty if the disk has none.
 
-    Its bytes are those of the block device with the two numbers for a process tree, of `file` for a virtual machine,
-    which names its disks itself: there `name` holds for Xen's only.
+    A process tree uses the block device `major`:`minor`, a virtual machine uses `file`. A virtual machine's kernel
+    names its NVMe disks itself; there `name` is used for Xen's disks only.
     """
 
     name: str
@@ -32,7 +32,10 @@ class Disk:
 
 
 def name_for(kind: str, requested: str, index: int) -> str:
-    """The node's name: by attach order on Nitro and on the BSD stand-in, from the requested name on Xen."""
+    """The name of the device node in an instance whose `kind` of disks is nitro, xen or bsd.
+
+    On nitro and bsd it follows from `index`, the order of attachment from 0; on xen, from the requested name.
+    """
     if kind == "nitro":
         return f"nvme{index}n1"
     if kind == "bsd":
@@ -41,4 +44,5 @@ def name_for(kind: str, requested: str, index: int) -> str:
 
 
 def serial_for(kind: str, volume_id: str) -> str:
+    """The serial number of a disk: on nitro the volume's ID without its dash, else empty."""
     return volume_id.replace("-", "") if kind == "nitro" else ""

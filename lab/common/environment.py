@@ -1,4 +1,4 @@
-"""The environments of the lab's processes, and what of programs there is in them."""
+"""The environment variables of the lab's processes, and the programs that are on their PATH."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 
 _KEPT = ("AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE")
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
-"""CMD's: a policy (EC2_LAB_POLICY) is for whoever uses it. With any other one is the account's root user."""
+"""CMD's access key ID. EC2_LAB_POLICY applies to it; calls with any other ID are the root user's."""
 CHECKIP = "checkip.amazonaws.com"
 _SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 def system_path(path: str) -> str:
-    """PATH with the directories of administrators' programs, which a user's often lacks."""
+    """A PATH with the sbin directories added, which an ordinary user's PATH often lacks."""
     present = [entry for entry in path.split(os.pathsep) if entry]
     return os.pathsep.join([*present, *(entry for entry in _SYSTEM if entry not in present)])
 
 
 def lacking(programs: Mapping[str, str], path: str) -> str:
-    """Which of some programs, given with Debian's packages that have them, are not on a PATH, and how to get them.
+    """A message with the programs that are not on a PATH and the command that installs them; empty if none is missing.
 
-    Empty if none.
+    `programs` maps each program to the Debian package that has it.
     """
     absent = [name for name in programs if not shutil.which(name, path=path)]
     packages = " ".join(sorted({programs[name] for name in absent}))
@@ -32,17 +32,17 @@ def lacking(programs: Mapping[str, str], path: str) -> str:
 
 
 def hosts(machines: Path, checkip: str) -> str:
-    """The lab's /etc/hosts: the machine's, and the address of the service that tells callers theirs."""
+    """The text of the lab's /etc/hosts: the file `machines`, and an entry for checkip.amazonaws.com."""
     text = machines.read_text(errors="replace") if machines.exists() else "127.0.0.1 localhost\n"
     return f"{text.rstrip()}\n{checkip} {CHECKIP}\n"
 
 
 def for_command(environ: Mapping[str, str], endpoint: str, state: Path, region: str) -> dict[str, str]:
-    """What CMD sees: every AWS client points at the lab, and none can reach a real account."""
+    """The environment of CMD: every AWS client uses the lab, and none can reach a real account."""
     result = {
         name: value
         for name, value in environ.items()
-        # no way out of the lab; but how often a client retries is the caller's affair
+        # All settings that could lead to a real account go. How often a client retries stays the caller's choice.
         if name in _KEPT or not (name.startswith(("AWS_", "BOTO_")) or name.lower().endswith("_proxy"))
     }
     bundle = str(state / "lab" / "ca-bundle.pem")
@@ -51,7 +51,7 @@ def for_command(environ: Mapping[str, str], endpoint: str, state: Path, region: 
     result.update(
         AWS_ENDPOINT_URL=endpoint,
         AWS_ACCESS_KEY_ID=ACCESS_KEY,
-        # Long and unlike any word: Ansible blots a secret out wherever it appears in its output.
+        # Long and unlike any word: Ansible masks a secret wherever it appears in its output.
         AWS_SECRET_ACCESS_KEY="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         AWS_REGION=region,
         AWS_DEFAULT_REGION=region,
@@ -67,7 +67,7 @@ def for_command(environ: Mapping[str, str], endpoint: str, state: Path, region: 
 
 
 def for_server(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the API server sees: moto's checks switched on, no AWS settings of the user's."""
+    """The environment of the API server: moto's checks are on, and the user's AWS settings are removed."""
     result = {
         name: value for name, value in environ.items() if not name.startswith(("AWS_", "BOTO_", "MOTO_", "PYTHON"))
     }

@@ -1,7 +1,7 @@
-"""The addresses of instances, and security groups as packet filter: nftables in the lab's network namespace.
+"""The addresses of instances, and security groups as a packet filter: nftables in the lab's network namespace.
 
-As in https://docs.aws.amazon.com/vpc/latest/userguide/vpc-security-groups.html: nothing comes in that no rule allows,
-what is not allowed is dropped without an answer, and connections that stand are tracked and stay.
+As in https://docs.aws.amazon.com/vpc/latest/userguide/vpc-security-groups.html: packets that no rule allows are dropped
+without an answer, and packets of established connections are accepted.
 """
 
 from __future__ import annotations
@@ -17,37 +17,43 @@ from .environment import system_path
 
 @dataclass(frozen=True)
 class Network:
-    """Where instances are: at `prefix`.1.1 and up. Callers come from `caller`; packets to instances pass `hooks`."""
+    """The network of instances, whose addresses are `prefix`.1.1 and up.
+
+    `caller` is the address from which CMD connects. `hooks` are the netfilter hooks that packets to instances pass.
+    """
 
     prefix: str
     caller: str
     hooks: tuple[str, ...]
     always: tuple[str, ...] = ()
-    """Rules for what the network itself sends, which no security group holds up."""
+    """nftables rules that come before those of the security groups, such as for DHCP."""
 
     def address(self, number: int) -> str:
-        """The address of the lab's n-th instance, from 0."""
+        """The address of the lab's instance `number`, counted from 0."""
         return f"{self.prefix}.{1 + number // 254}.{1 + number % 254}"
 
     @property
     def instances(self) -> str:
-        """The addresses that instances may have, as nftables has it."""
+        """The range of the addresses of instances, in the syntax of nftables."""
         return f"{self.prefix}.1.0-{self.prefix}.255.255"
 
 
 LOOPBACK = Network("127.0", "127.0.0.1", ("input",))
-# The numbers of a default VPC. What the lab's processes send is output, what one machine sends another is forwarded.
+# The addresses of a default VPC. Packets from CMD pass the hook `output`, packets between machines pass `forward`.
 BRIDGED = Network("172.31", "172.31.0.1", ("output", "forward"), ("udp sport 67 udp dport 68 accept",))
 
 
 def network(virtual: bool) -> Network:
-    """The network of a lab's instances, by whether they are virtual machines."""
+    """The network for virtual machines, or for process trees."""
     return BRIDGED if virtual else LOOPBACK
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One source may reach one instance. `protocol` is tcp, udp, icmp or -1 (all); only the first two have ports."""
+    """Allows packets from `source` (an IPv4 network or address) to one instance's `address`.
+
+    `protocol` is tcp, udp, icmp or -1 (all protocols); the ports count for tcp and udp only.
+    """
 
     address: str
     source: str
@@ -57,7 +63,7 @@ class Rule:
 
 
 def ruleset(rules: Iterable[Rule], network: Network = LOOPBACK, cut: Collection[str] = ()) -> str:
-    """Input of `nft -f` that replaces the table as a whole. At the instances in `cut`, no SSH stands or is taken."""
+    """Input for `nft -f` that replaces the whole table. SSH connections to the instances in `cut` are reset."""
     lines = [
         *network.always,
         *(f"ip daddr {address} tcp dport 22 tcp flags ! rst reject with tcp reset" for address in sorted(cut)),
@@ -87,7 +93,7 @@ def _line(rule: Rule) -> str:
 
 
 class Firewall:
-    """The filter in force. Not thread safe: the lab's lock guards it."""
+    """The packet filter. Not thread safe: the lab's lock guards it."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -97,16 +103,17 @@ class Firewall:
         self._text = ""
 
     def apply(self, rules: Iterable[Rule]) -> None:
-        """Replace the filter if it differs. Raises CalledProcessError."""
+        """Put rules in force, if they differ from the present ones. Raises CalledProcessError."""
         self._rules = sorted(set(rules), key=repr)
         self._load()
 
     def cut(self, address: str) -> None:
-        """Reset the SSH connections to an instance, and each new one, until `mend`."""
+        """Reset all SSH connections to an instance, old and new, until `mend`."""
         self._cut.add(address)
         self._load()
 
     def mend(self, address: str) -> None:
+        """Undo `cut`."""
         if address in self._cut:
             self._cut.remove(address)
             self._load()

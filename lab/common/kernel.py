@@ -1,4 +1,4 @@
-"""The few Linux calls that Python 3.11 does not offer: namespaces, mounts, loop devices, the loopback link."""
+"""Linux system calls that Python 3.11 does not offer: namespaces, mounts, loop devices, the loopback link."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def unshare(flags: int) -> None:
 
 
 def become_root() -> None:
-    """Enter a user namespace in which this user is root, and nobody else is there (user_namespaces(7)).
+    """Enter a user namespace in which this user is root and no other user exists (user_namespaces(7)).
 
     Raises OSError where only root may make one. The process must have one thread.
     """
@@ -48,12 +48,12 @@ def become_root() -> None:
 
 
 def die_with_parent(signal_number: int) -> None:
-    """Have the kernel send this process a signal when the thread that made it ends (prctl(2))."""
+    """Have the kernel send this process a signal when the parent thread that made it ends (prctl(2))."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
 
 
 def mount(source: str, target: str, fstype: str | None = None, flags: int = 0, data: str | None = None) -> None:
-    """mount(2). Raises OSError that names the target."""
+    """Call mount(2). Raises an OSError that names the target."""
     result = _libc.mount(
         source.encode(),
         os.fsencode(target),
@@ -69,14 +69,14 @@ def make_mounts_private() -> None:
 
 
 def loopback_up() -> None:
-    """Set lo up in this network namespace; then all of 127.0.0.0/8 is local."""
+    """Bring lo up in this network namespace; then all of 127.0.0.0/8 is local."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         fcntl.ioctl(handle, 0x8914, struct.pack("16sh14x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: IFF_UP | IFF_RUNNING
 
 
 @dataclass(frozen=True)
 class LoopDevice:
-    """A block device over a file. It lives as long as its descriptor is open: a killed owner leaves nothing behind."""
+    """A block device over a file. The kernel removes it when `descriptor` is closed, so also if its owner is killed."""
 
     descriptor: int
     number: int
@@ -90,7 +90,7 @@ class LoopDevice:
         return os.minor(os.fstat(self.descriptor).st_rdev)
 
     def is_free(self) -> bool:
-        """Whether nobody has it mounted or opened exclusively."""
+        """Whether it is neither mounted nor opened exclusively (O_EXCL)."""
         try:
             os.close(os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_EXCL))
         except OSError as error:
@@ -104,7 +104,10 @@ class LoopDevice:
 
 
 def loop_attach(path: Path) -> LoopDevice:
-    """A loop device over the whole of a file. Several labs may race for the same one: the loser takes the next."""
+    """Make a loop device over a whole file.
+
+    Two labs may try to take the same free device; the one that fails takes the next. Raises OSError.
+    """
     with open("/dev/loop-control", "rb") as control, open(path, "r+b") as backing:
         for _ in range(200):
             number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
@@ -120,7 +123,7 @@ def loop_attach(path: Path) -> LoopDevice:
                 if error.errno != errno.EBUSY:
                     raise
                 continue
-            # A number keeps its last user's `blockdev --setro`, and no volume of EC2 comes read-only.
+            # The kernel keeps `blockdev --setro` with the device number, and a volume of EC2 is never read-only.
             fcntl.ioctl(descriptor, _BLKROSET, struct.pack("i", 0))
             return LoopDevice(descriptor, number)
     raise OSError(errno.EBUSY, "no free loop device")
@@ -128,6 +131,6 @@ def loop_attach(path: Path) -> LoopDevice:
 
 def _loop_node(number: int) -> str:
     path = f"/dev/loop{number}"
-    with contextlib.suppress(FileExistsError):  # it is missing where /dev is no devtmpfs, as in containers
+    with contextlib.suppress(FileExistsError):  # it is missing where /dev is not a devtmpfs, as in containers
         os.mknod(path, stat.S_IFBLK | 0o660, os.makedev(_LOOP_MAJOR, number))
     return path

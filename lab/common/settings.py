@@ -1,4 +1,4 @@
-"""Every variable that shapes the lab, with its default: the one place that reads EC2_LAB_*."""
+"""The lab's settings and their defaults. EC2_LAB_* variables are read here; EC2_LAB_STATE and _CACHE elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Times are in seconds, `memory` in MiB; `boot` is None when sshd never comes up."""
+    """The settings of a lab: times in seconds, `memory` in MiB. `boot` is None if sshd never starts.
+
+    `faults` and `policy` are paths of files; empty means the default file, and no policy.
+    """
 
     pending: float = 1.0
     boot: float | None = 2.0
@@ -40,10 +43,10 @@ class Settings:
 
 
 def read(environment: Mapping[str, str]) -> Settings:
-    """The settings in an environment. Raises SettingsError."""
+    """Read the settings from environment variables. Raises SettingsError."""
     instances = _one_of(environment, "INSTANCES", "process", "vm")
     boot = environment.get("EC2_LAB_BOOT", "")
-    # a virtual machine's boot takes its own time
+    # a virtual machine takes time to boot in any case
     usual_boot = 0.0 if instances == "vm" else 2.0
     return Settings(
         pending=_seconds(environment, "PENDING", Settings.pending),
@@ -64,7 +67,7 @@ def read(environment: Mapping[str, str]) -> Settings:
 
 
 def _one_of(environment: Mapping[str, str], name: str, *values: str) -> str:
-    """The variable's value, which must be one of those named; the first is the default."""
+    """The value of a variable, which must be one of `values`; the first is the default."""
     value = environment.get(f"EC2_LAB_{name}") or values[0]
     if value not in values:
         raise SettingsError(f"EC2_LAB_{name} is {value!r}: set it to {', '.join(values[:-1])} or {values[-1]}")

@@ -1,4 +1,4 @@
-"""What cloud-init would do with an instance's user-data, as a plan: pure, no I/O.
+"""What cloud-init would do with an instance's user-data, as a plan. No I/O.
 
 The stages are in the order of https://docs.cloud-init.io/en/latest/explanation/boot.html: bootcmd, write_files,
 users and SSH keys, then sshd, and only after sshd the final stage with runcmd and scripts.
@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-# cloud-init also has it sleep for ten seconds, which would teach nobody anything here
+# Options of root's authorized keys. cloud-init's own command also sleeps for ten seconds.
 NO_LOGIN = (
     'no-port-forwarding,no-agent-forwarding,no-X11-forwarding,command="echo \'Please login as the user \\"{user}\\"'
     ' rather than the user \\"root\\".\';echo;exit 142" '
@@ -48,7 +48,7 @@ class User:
 
 @dataclass
 class Plan:
-    """What the guest is to do, in the order of the fields; sshd starts between `root_keys` and `final`."""
+    """What the guest must do, in the order of the fields; sshd starts before `final`."""
 
     log: list[str] = field(default_factory=list)
     bootcmd: str = ""
@@ -65,7 +65,7 @@ class Plan:
 
 
 def plan(user_data: bytes, key_pair: str, default_user: str) -> Plan:
-    """Read user-data. What cannot be understood is logged and left out, as cloud-init does: the machine still boots.
+    """Read user-data. As in cloud-init, invalid parts are logged and left out, and the machine boots all the same.
 
     `key_pair` is the public key the instance was launched with, or empty.
     """
@@ -89,7 +89,7 @@ def plan(user_data: bytes, key_pair: str, default_user: str) -> Plan:
         )
     _add_host_keys(result, config)
     _add_users(result, config, key_pair, default_user)
-    result.password_authentication = False  # nobody here has a password
+    result.password_authentication = False  # there are no passwords
     return result
 
 
@@ -146,7 +146,10 @@ def _items(value: Any) -> list[Any]:
 
 
 def _script(items: Any, name: str, log: list[str]) -> str:
-    """cloud-init's shellify: a string is a line of shell, a list is one command with its arguments."""
+    """A shell script of a list of commands, as cloud-init's `shellify` makes it.
+
+    A string is a line of shell, a list is a command with its arguments.
+    """
     lines = ["#!/bin/sh"]
     for item in _items(items):
         if isinstance(item, list):

@@ -13,7 +13,7 @@ MODEL = "Amazon Elastic Block Store"
 
 
 def links(disk: Disk) -> list[str]:
-    """Paths below /dev of the links that udev's rules make for an EBS volume on NVMe."""
+    """The links that udev's rules make for an EBS volume on NVMe, as paths below /dev."""
     if not disk.serial:
         return []
     base = f"disk/by-id/nvme-{MODEL.replace(' ', '_')}_{disk.serial}"
@@ -21,7 +21,10 @@ def links(disk: Disk) -> list[str]:
 
 
 def plug(root: Path, disk: Disk) -> None:
-    """Make a disk appear below `root`, an instance's root directory. Replaces an earlier disk of that name."""
+    """Make a disk's nodes, links and sysfs entries below an instance's root directory.
+
+    Replaces an earlier disk of that name. Raises OSError.
+    """
     unplug(root, disk)
     sysfs = root / "sys/block" / disk.name
     (sysfs / "device").mkdir(parents=True)
@@ -51,7 +54,7 @@ def plug(root: Path, disk: Disk) -> None:
 
 
 def unplug(root: Path, disk: Disk) -> None:
-    """Make a disk disappear; none of it needs to be there."""
+    """Remove what `plug` made, as far as it is there."""
     for link in links(disk):
         (root / "dev" / link).unlink(missing_ok=True)
     for name in _nodes(disk):
@@ -61,7 +64,7 @@ def unplug(root: Path, disk: Disk) -> None:
 
 
 def _nodes(disk: Disk) -> Iterable[str]:
-    # NetBSD's whole disk is partition d on x86; shell scripts may know either name
+    # on x86, NetBSD's partition d is the whole disk; scripts may use either name
     return (disk.name, f"{disk.name}d") if disk.name.startswith("xbd") else (disk.name,)
 
 

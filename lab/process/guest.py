@@ -1,7 +1,7 @@
-"""What happens inside an instance between power-on and login: accounts, cloud-init's stages, sshd.
+"""The boot of an instance that is a process tree: accounts, cloud-init's stages, sshd.
 
-Runs as root of the instance's own file system, in its namespaces; standard library only, and nothing imported late (the
-checkout is out of sight by then).
+Runs as root in the instance's namespaces and root directory, where the checkout and perhaps Python's own modules cannot
+be read: standard library only, and all imports at the top.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 SECURE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": SECURE_PATH, "HOME": "/root", "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
 FIRST_HUMAN = 1000
-# Those of Amazon Linux; Debian has others, `backup` among them, which a user-data may want to create.
+# Those of Amazon Linux. Debian has more, such as `backup`, a name that user-data may want to create.
 SYSTEM_USERS = (
     *("root", "bin", "daemon", "adm", "lp", "sync", "shutdown", "halt", "mail", "operator", "games", "ftp", "nobody"),
     *("dbus", "sshd", "rpc", "chrony", "tss", "systemd-network", "systemd-oom", "systemd-resolve"),
 )
 
-# pid 1's signals are busybox init's: USR2 powers off, TERM reboots, USR1 halts.
+# They replace systemd's programs. PID 1 takes the signals of busybox's init: USR2 powers off, TERM reboots, USR1 halts.
 SHIMS = {
     "poweroff": "kill -USR2 1",
     "halt": "kill -USR1 1",
@@ -64,16 +64,19 @@ exit 1""",
 
 
 def say(text: str) -> None:
-    """A line on the instance's console."""
+    """Write a line to the instance's console."""
     os.write(1, f"{text}\n".encode(errors="replace"))
 
 
 def kernel_line(text: str) -> None:
+    """Write a line to the console with a time stamp, as the kernel does."""
     say(f"[{time.clock_gettime(time.CLOCK_BOOTTIME) % 1000:12.6f}] {text}")
 
 
 def install(spec: Mapping[str, Any]) -> None:
-    """Turn a copy of this machine's root into the AMI's: nobody's accounts, keys or settings but its own."""
+    """Make the root directory, an overlay of this machine's, look like the AMI's: remove this machine's accounts, SSH
+    keys and settings, and replace the programs in SHIMS.
+    """
     name = spec["hostname"]
     _write("/etc/hostname", f"{name}\n")
     _write("/etc/hosts", f"127.0.0.1 localhost\n{spec['address']} {name}\n::1 localhost\n")
@@ -110,7 +113,10 @@ def install(spec: Mapping[str, Any]) -> None:
 
 
 def _accounts() -> None:
-    """Keep the system's accounts, drop people's. Passwords are `*` (none fits), not `!` (locked: sshd refuses keys)."""
+    """Keep the accounts in SYSTEM_USERS only.
+
+    Passwords are `*` (no password matches), not `!` (locked: sshd would refuse keys too).
+    """
     users = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines() if line.count(":") == 6]
     kept = [user for user in users if user[0] in SYSTEM_USERS]
     for user in kept:
@@ -134,7 +140,7 @@ def _accounts() -> None:
 
 
 def before_sshd(spec: Mapping[str, Any]) -> None:
-    """bootcmd, write_files, users and keys, in cloud-init's order."""
+    """Run bootcmd, write files, add users and keys, in cloud-init's order."""
     plan = spec["plan"]
     for line in plan["log"]:
         say(line)
@@ -151,7 +157,7 @@ def before_sshd(spec: Mapping[str, Any]) -> None:
 
 
 def at_each_boot(spec: Mapping[str, Any]) -> None:
-    """bootcmd, whose frequency is `always`; what it leaves running lives on until the instance ends."""
+    """Run bootcmd, whose frequency is `always`. Processes that it leaves in the background go on running."""
     if spec["plan"]["bootcmd"]:
         _run_script("bootcmd", spec["plan"]["bootcmd"])
 
@@ -181,7 +187,7 @@ def sshd_command(spec: Mapping[str, Any]) -> list[str]:
 
 
 def after_sshd(spec: Mapping[str, Any]) -> None:
-    """cloud-init's final stage: runcmd and scripts, and the host keys' fingerprints on the console."""
+    """cloud-init's final stage: write the host keys' fingerprints to the console, run runcmd and scripts."""
     if spec["ami"] != "netbsd":
         _show_host_keys(spec["hostname"])
     for number, script in enumerate(spec["plan"]["final"]):
@@ -230,7 +236,7 @@ def _write_file(entry: Mapping[str, Any]) -> None:
 
 
 def _number_of(name: str, database: str) -> int:
-    """A user's or group's number. (The modules pwd and grp would have to be loaded, from where this no longer sees.)"""
+    """The ID of a user or group. Not by the modules pwd and grp: they may be out of reach here. Raises LookupError."""
     for line in Path(database).read_text().splitlines():
         fields = line.split(":")
         if fields[0] == name or fields[2] == name:

@@ -1,8 +1,8 @@
-"""One instance: a process tree in namespaces of its own, over an overlay of this machine's root.
+"""One instance: a process tree in namespaces of its own. Its root is an overlay of this machine's root directory.
 
-Started by the API server as `machine.main`, with the specification as JSON on stdin; the console is stdout, sshd's log
-is stderr. On descriptor 3 it reports `pid N` (of the instance's pid 1, as the lab counts), then `ready` once disks can
-be plugged, then `sshd` once sshd has been started. Its exit status says how the instance ended.
+The API server starts `main`, with the specification as JSON on stdin; stdout is the console, stderr is sshd's log. On
+descriptor 3 it reports `pid N` (the instance's PID 1 in the lab's PID namespace), `ready` as soon as disks can be
+plugged, and `sshd` when sshd has been started. Its exit status says how the instance ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from . import devices, guest
 _REPORT = 3
 _SIGNALS = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGIO}
 _DEV_NODES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
-_OF_THE_AMI = {
+_SHARED = {  # top-level directories that are not hidden; some get a file system of their own
     "bin",
     "boot",
     "dev",
@@ -51,7 +51,7 @@ _OF_THE_AMI = {
 
 
 def main(report: int) -> NoReturn:
-    """Run the instance described on stdin until it ends. `report` is the descriptor to report on."""
+    """Run the instance that stdin describes until it ends. `report` is the descriptor for reports."""
     if report != _REPORT:
         os.dup2(report, _REPORT)
         os.close(report)
@@ -93,10 +93,10 @@ def _enter_root(spec: Mapping[str, Any]) -> None:
     kernel.make_mounts_private()
     base = Path(spec["directory"]) / "root"
     base.mkdir(exist_ok=True)
-    # The root's changes live in memory and die with the mount namespace. They are on another file system than the
-    # lower one because overlayfs refuses layers that overlap.
+    # Changes of the root are in memory and go with the mount namespace. They are on a file system of their own because
+    # overlayfs refuses layers that overlap.
     kernel.mount("root", str(base), "tmpfs", 0, "mode=755")
-    os.chdir(base)  # relative paths: a comma or colon in a path would end an option
+    os.chdir(base)  # relative paths, because a comma or colon in a path would end a mount option
     for name in ("upper", "work", "merged"):
         os.mkdir(name)
     root = base / "merged"
@@ -116,10 +116,10 @@ def _mount_inside(root: Path, spec: Mapping[str, Any]) -> None:
     _tmpfs(root, "/run", "755", quiet)
     for path in ("/tmp", "/var/tmp"):
         _tmpfs(root, path, "1777", quiet)
-    # what the user has elsewhere on this machine is none of the instance's business
+    # hide all other directories of this machine, such as /home
     for path in (*(f"/{name}" for name in sorted(os.listdir(root))), *spec["hide"]):
         target = root / path.strip("/")
-        if path.strip("/") not in _OF_THE_AMI and target != root and target.is_dir() and not target.is_symlink():
+        if path.strip("/") not in _SHARED and target != root and target.is_dir() and not target.is_symlink():
             _tmpfs(root, path, "700" if path == "/root" else "755", quiet)
     kernel.mount("proc", str(root / "proc"), "proc", quiet | kernel.MS_NOEXEC)
     dev = root / "dev"
@@ -152,13 +152,13 @@ def _tmpfs(root: Path, path: str, mode: str, flags: int) -> None:
 
 
 def _init(spec: Mapping[str, Any]) -> int:
-    """Pid 1 of the instance; returns how it ended."""
+    """PID 1 of the instance. Returns its exit status when it powers off."""
     console = _open_console()
     _start_boot(spec, first=True)
     halted = False
     while True:
         event = signal.sigwaitinfo(_SIGNALS)
-        _show(console)  # before what the event ends
+        _show(console)  # first, because handling the event may end the instance
         if event.si_signo == signal.SIGCHLD:
             _reap()
         elif halted:
@@ -167,7 +167,7 @@ def _init(spec: Mapping[str, Any]) -> int:
             guest.kernel_line("reboot: Power down")
             return POWERED_OFF
         elif event.si_signo == signal.SIGUSR1:
-            # a halted machine still has power: EC2 sees it running for ever
+            # a halted machine still has power, so EC2 shows it as running
             _kill_all()
             guest.kernel_line("reboot: System halted")
             halted = True
@@ -178,14 +178,14 @@ def _init(spec: Mapping[str, Any]) -> int:
 
 
 def _open_console() -> int:
-    """Make /dev/console, whatever is written to which is the console's; return where that is read, after a SIGIO.
+    """Make the FIFO /dev/console. Returns the descriptor to read it from; the kernel sends SIGIO when there is data.
 
-    The log itself cannot stand there: whoever opens it without appending would overwrite what was said before.
+    It cannot be the log file itself: a program that opens it without O_APPEND would overwrite earlier output.
     """
     os.mkfifo("/dev/console", 0o600)
     descriptor = os.open("/dev/console", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    # Never closed, or reading would meet an end. Not one descriptor for both: each reading would then signal that there
-    # is room for writing, and the next one would follow from that.
+    # A writer that is never closed, or reading would return end-of-file. It is a descriptor of its own: with one for
+    # both, each read would make room for writing, which sends another SIGIO, and so on without end.
     os.open("/dev/console", os.O_WRONLY | os.O_CLOEXEC)
     fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
@@ -193,6 +193,7 @@ def _open_console() -> int:
 
 
 def _show(console: int) -> None:
+    """Copy what has been written to the console to stdout."""
     try:
         while True:
             os.write(1, os.read(console, 65536))

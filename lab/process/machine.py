@@ -1,4 +1,4 @@
-"""The server's side of a running instance: start its process tree, give it disks and take them, end it."""
+"""A process tree as the API server sees it: start it, plug and unplug its disks, end it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from lab.common.disk import Disk
 
 from . import cloudinit, devices
 
-_READY_WITHIN = 60.0  # seconds; only a machine in deep trouble takes that long to mount a few file systems
+_READY_WITHIN = 60.0  # seconds to mount a few file systems; far more than it takes even on a busy machine
 
 
 def plan(spec: Mapping[str, Any]) -> cloudinit.Plan:
-    """What the user-data and the key pair of an instance ask for."""
+    """What the guest must do according to the user-data and the key pair of an instance."""
     if spec["ami"] == "netbsd":
         return cloudinit.Plan(root_keys=[spec["key"]] if spec["key"] else [])
     return cloudinit.plan(base64.b64decode(spec["user_data"]), spec["key"], spec["user"])
 
 
 class ProcessMachine:
-    """One process tree of `machine.main`. `ended` is called once, from another thread, with its exit status."""
+    """A process tree, made by `init.main`. `ended` is called once, from another thread, with its exit status."""
 
     def __init__(self, directory: Path, spec: Mapping[str, Any], ended: Callable[[ProcessMachine, int], None]) -> None:
         spec = {**spec, "plan": plan(spec).as_dict()}
@@ -75,7 +75,7 @@ class ProcessMachine:
 
     @property
     def pid(self) -> int:
-        """Pid 1 of the instance as the lab counts; 0 before there is one."""
+        """The PID of the instance's PID 1 in the lab's PID namespace; 0 before there is one."""
         return self._pid
 
     def plug(self, disk: Disk) -> None:
@@ -103,21 +103,21 @@ class ProcessMachine:
         self.kill()
 
     def kill(self) -> None:
-        """End every process of it, and wait until they are gone."""
-        self._process.kill()  # its pid 1 dies with it, and all of the pid namespace with that
+        """Kill all its processes, and wait until they have ended."""
+        self._process.kill()  # the kernel then kills its PID 1, and with that all of the PID namespace
         self._process.wait()
         if self._pid:
             _wait_gone(self._pid)
 
     def kill_sshd(self) -> None:
-        """End sshd and its sessions."""
+        """Kill sshd and its sessions."""
         for pid in self.processes():
             if _command(pid) == "sshd":
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
     def ssh_bytes(self) -> int:
-        """Bytes that the busiest SSH session has read so far."""
+        """How many bytes the busiest SSH session has read so far."""
         most = 0
         for pid in self.processes():
             if _command(pid) == "sshd":
@@ -129,11 +129,11 @@ class ProcessMachine:
         return most
 
     def has_session(self) -> bool:
-        """Whether somebody is logged in over SSH, or about to be."""
+        """Whether an SSH connection is open, logged in or not."""
         return sum(_command(pid) == "sshd" for pid in self.processes()) > 1
 
     def processes(self) -> list[int]:
-        """Pids, as the lab counts, of all that runs in the instance."""
+        """The PIDs, in the lab's PID namespace, of all processes of the instance."""
         wanted = _namespace(self._pid)
         return [
             int(name) for name in os.listdir("/proc") if name.isdigit() and wanted and _namespace(int(name)) == wanted

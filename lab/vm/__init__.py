@@ -1,1 +1,1 @@
-"""Instances that are virtual machines: the image, QEMU, their network, their metadata service."""
+"""Instances that are virtual machines: their image, QEMU, their network, the instance metadata service."""

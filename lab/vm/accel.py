@@ -1,4 +1,4 @@
-"""Whether KVM works here. That /dev/kvm is there says little: under some nested hypervisors a guest hangs in it."""
+"""Find out whether KVM works on this machine. /dev/kvm does not prove it: under some hypervisors a guest hangs."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from pathlib import Path
 from . import qemu
 
 PATIENCE = 20.0
-"""Seconds for a guest's kernel to reach user space; where KVM works it takes one or two."""
+"""Seconds for a guest's kernel to reach user space. Where KVM works, it takes one or two."""
 
 _MARK = b"Run /init as init process"  # init/main.c of Linux
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def choose(wanted: str, kernel: Path, initrd: Path, directory: Path) -> str:
-    """The accelerator for a setting: `auto` is kvm where it works, else tcg.
+    """The accelerator to use, kvm or tcg. `wanted` is one of these or `auto`: kvm if it works, else tcg.
 
-    The verdict is kept in `directory` until this machine boots again.
+    The result is stored in `directory` and used until this machine boots again.
     """
     if wanted != "auto":
         return wanted
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    verdict = directory / "accel"
+    stored = directory / "accel"
     boot = _BOOT_ID.read_text().strip()
-    known = verdict.read_text().split() if verdict.exists() else []
+    known = stored.read_text().split() if stored.exists() else []
     if len(known) == 2 and known[0] == boot:
         return known[1]
     found = "kvm" if _boots(probe(kernel, initrd)) else "tcg"
-    with contextlib.suppress(OSError):  # where it cannot be kept, it is found out each time
+    with contextlib.suppress(OSError):  # if it cannot be stored, each lab tries again
         descriptor, name = tempfile.mkstemp(dir=directory, prefix="accel-")
         with open(descriptor, "w") as file:
             file.write(f"{boot} {found}\n")
-        os.rename(name, verdict)
+        os.rename(name, stored)
     return found
 
 
 def probe(kernel: Path, initrd: Path) -> list[str]:
-    """The command that boots a kernel under KVM and shows its console."""
+    """The command that boots a kernel under KVM, with its console on stdout."""
     return [
         qemu.PROGRAM,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
@@ -61,14 +61,14 @@ def _boots(command: Sequence[str]) -> bool:
         )
         try:
             while time.monotonic() < deadline and process.poll() is None:
-                time.sleep(0.2)  # a file grows without telling anybody
-                if _said(console.fileno()):
+                time.sleep(0.2)  # there is no event for a file that grows
+                if _has_booted(console.fileno()):
                     return True
-            return _said(console.fileno())
+            return _has_booted(console.fileno())
         finally:
             process.kill()
             process.wait()
 
 
-def _said(descriptor: int) -> bool:
+def _has_booted(descriptor: int) -> bool:
     return _MARK in os.pread(descriptor, 1 << 20, 0)

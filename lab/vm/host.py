@@ -1,4 +1,4 @@
-"""What a lab needs to have virtual machines: an image and an accelerator before it starts, a network within it."""
+"""Set up virtual machines: image and accelerator before the lab starts, network and metadata service inside it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .qemu import Platform
 
 
 class Unavailable(Exception):
-    """There can be no virtual machines here; the text is one line that says what to do."""
+    """This machine cannot run virtual machines; the text is one line that says what to do."""
 
 
 def prepare(settings: Settings, say: Callable[[str], None]) -> dict[str, str]:
-    """Build the image if it has not been, and choose the accelerator: outside the lab, whose network leads nowhere.
+    """Build the image if there is none, and choose the accelerator. Call outside the lab: building needs the network.
 
-    Returns the fields of a Platform. Raises Unavailable.
+    `say` is called with a line before slow work. Returns the fields of a Platform. Raises Unavailable.
     """
     try:
         built = image.ensure(say)
@@ -35,7 +35,7 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> dict[str, str]:
 
 
 def start(state: Path, settings: Settings, platform: Mapping[str, str]) -> MakeMachine:
-    """Set the network and the metadata service up, inside the lab; returns what starts machines on them."""
+    """Start the network and the metadata service, inside the lab. Returns a function that starts machines."""
     network = Network(state / "lab", metadata.domain(settings.region))
     network.start()
     metadata.serve(metadata.of_address)

@@ -1,6 +1,6 @@
-"""The machine image of virtual instances: built once from Debian's packages, kept by a hash of its recipe.
+"""The machine image of virtual instances: built once from Debian's packages, and stored under a hash of its recipe.
 
-`recipe/` makes it; here is only what surrounds that: the cache, its lock, and what a person is told.
+`recipe/build` builds it; this module has the cache, its lock and the messages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from lab.common import environment
 
 RELEASE = "bookworm"
-"""Debian 12: of all releases the most like Amazon Linux 2023, with its kernel (6.1), systemd (252), cloud-init (22)."""
+"""Debian 12, the release closest to Amazon Linux 2023: it has the same kernel (6.1), systemd (252), cloud-init (22)."""
 RECIPE = Path(__file__).parent / "recipe"
 PROGRAMS = {"mmdebstrap": "mmdebstrap", "sfdisk": "fdisk", "mke2fs": "e2fsprogs"}
 ROOTLESS = {"fakeroot": "fakeroot", "newuidmap": "uidmap"}
@@ -28,12 +28,12 @@ Say = Callable[[str], None]
 
 
 class ImageError(Exception):
-    """There is no image and none can be made; the text is one line that says what to do."""
+    """There is no image and it cannot be built; the text is one line that says why."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """An image for a direct boot. Never write to `disk`: it is what every instance's overlay stands on."""
+    """An image, booted by its kernel directly. Never write to `disk`: each instance's root disk is an overlay on it."""
 
     directory: Path
     kernel: Path
@@ -41,13 +41,13 @@ class Built:
     disk: Path
     """Raw, 8 GiB, sparse: a GPT with one ext4 partition."""
     root: str
-    """What follows `root=` on the kernel's command line; the same on NVMe and on virtio disks."""
+    """The value of `root=` on the kernel's command line; the same for NVMe and virtio disks."""
 
 
 def ensure(say: Say, environ: Mapping[str, str] = os.environ) -> Built:
-    """The image, built if the cache has none of this recipe; `say` gets a line when that takes its time.
+    """The image of this recipe. Builds it if it is not in the cache, which takes minutes and needs the network.
 
-    Needs the network for that. Whoever comes second waits for the first. Raises ImageError.
+    `say` is called with a line before it builds, or waits for another process that does. Raises ImageError.
     """
     store = images(environ)
     name = recipe_hash(RECIPE, RELEASE)
@@ -65,14 +65,13 @@ def ensure(say: Say, environ: Mapping[str, str] = os.environ) -> Built:
 
 
 def images(environ: Mapping[str, str]) -> Path:
-    """Where images are kept: EC2_LAB_CACHE's, or the user's cache's (XDG Base Directory Specification)."""
+    """The directory of images, in EC2_LAB_CACHE or the user's cache (XDG Base Directory Specification)."""
     cache = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home(), ".cache")
     return Path(environ.get("EC2_LAB_CACHE") or Path(cache, "ec2-lab")).absolute() / "images"
 
 
 def recipe_hash(recipe: Path, release: str) -> str:
-    """What tells one image from another: 16 digits that change with any file of the recipe, its mode, its name, or the
-    Debian release."""
+    """A hash of 16 digits of the recipe's files (names, contents, executable bits) and of the Debian release."""
     digest = hashlib.sha256(release.encode())
     for path in sorted(recipe.rglob("*")):
         if path.is_file():
@@ -83,15 +82,15 @@ def recipe_hash(recipe: Path, release: str) -> str:
 
 
 def missing(path: str, *, root: bool) -> str:
-    """What this machine lacks for building, as one line; empty if nothing."""
+    """A message with the programs that are missing for a build, in one line; empty if none is."""
     lacking = environment.lacking(PROGRAMS if root else PROGRAMS | ROOTLESS, path)
     return lacking and f"cannot build the image of virtual machines: {lacking}"
 
 
 @contextlib.contextmanager
 def _lock(path: Path, say: Say) -> Iterator[int]:
-    """Hold the lock; the value is its descriptor."""
-    # The file stays: were it removed, two could hold "the" lock, one of them on a file without a name.
+    """Hold a lock on a file; yields its descriptor."""
+    # Never remove the file: one process could then hold a lock on the removed file, and another on a new one.
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,21 +101,21 @@ def _lock(path: Path, say: Say) -> Iterator[int]:
 
 
 def _build(directory: Path, lock: int, say: Say, environ: Mapping[str, str]) -> None:
-    """Build beside `directory` and put it there as a whole. The caller holds the lock."""
+    """Build in another directory and rename it to `directory`. The caller holds the lock. Raises ImageError."""
     path = environment.system_path(environ.get("PATH", ""))
     lack = missing(path, root=os.geteuid() == 0)
     if lack:
         raise ImageError(lack)
-    say(f"building the image of virtual machines in {directory}, once: some minutes")
+    say(f"building the image of virtual machines in {directory}; this is done once and takes some minutes")
     partial = directory.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a build that was killed
     partial.mkdir()
     try:
         command = [str(RECIPE / "build"), RELEASE, str(partial)]
         built = subprocess.run(
             command,
             env={**environ, "PATH": path},
-            pass_fds=(lock,),  # should we be killed: nobody builds there while this build's processes live
+            pass_fds=(lock,),  # if this process is killed, the lock is held until the build has ended
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -126,18 +125,18 @@ def _build(directory: Path, lock: int, say: Say, environ: Mapping[str, str]) -> 
         if built.returncode:
             log = directory.with_suffix(".log")
             log.write_text(built.stdout)
-            raise ImageError(f"cannot build the image of virtual machines: {_last(built.stdout)} (all of it: {log})")
+            raise ImageError(f"cannot build the image of virtual machines: {_cause(built.stdout)} (log: {log})")
         partial.rename(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     directory.with_suffix(".log").unlink(missing_ok=True)
 
 
-def _last(output: str) -> str:
-    """The line of a build's output that is most likely to say what went wrong."""
+def _cause(output: str) -> str:
+    """The line of a build's output that most likely says why it failed."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E:")]  # apt's and mmdebstrap's; the first is the cause
-    return (errors or lines[-1:] or ["it said nothing"])[0].removeprefix("E: ")
+    return (errors or lines[-1:] or ["no output"])[0].removeprefix("E: ")
 
 
 def _read(directory: Path) -> Built:

@@ -1,4 +1,4 @@
-"""One instance as a virtual machine: the server's side of a QEMU process."""
+"""A virtual machine as the API server sees it: start QEMU, plug and unplug disks, end it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from . import qemu
 from .network import Network, tap_name
 
 PATIENCE = 240.0
-"""Seconds that an operating system has to shut down before it is forced to; EC2 says "a few minutes"."""
-_PRESS_AGAIN = 10.0  # seconds; a guest that is not yet up does not notice that its power button was pressed
+"""Seconds for an operating system to shut down before force is used; EC2's documentation says "a few minutes"."""
+_PRESS_AGAIN = 10.0  # seconds; a guest that is still booting ignores its power button
 _SSH = 22
 
 
 class VirtualMachine:
-    """A virtual machine. `ended` is called once, from another thread, with how it ended."""
+    """A virtual machine. `ended` is called once, from another thread, with its exit status."""
 
     def __init__(
         self,
@@ -40,45 +40,45 @@ class VirtualMachine:
         settings: Settings,
     ) -> None:
         self._directory, self._spec, self._platform = directory, spec, platform
-        self._network, self._settings, self._end = network, settings, ended
+        self._network, self._settings, self._on_end = network, settings, ended
         self._environment = {"PATH": system_path(os.environ.get("PATH", ""))}
         self._tap = tap_name(spec["id"])
-        self._changed = threading.Condition()  # guards what follows, and says when it changes
+        self._changed = threading.Condition()  # guards the fields below, and is notified when they change
         self._process: subprocess.Popen[bytes] | None = None
         self._monitor: qemu.Monitor | None = None
-        self._wanted = True
-        self._over = False
+        self._killed = False
+        self._ended = False
         self._powered_off = False
         self._restarting = False
         self._ports: dict[str, int] = {}
         self._deleted: set[str] = set()
         self._plugging = threading.Lock()
-        threading.Thread(target=self._live, daemon=True, name=spec["id"]).start()
+        threading.Thread(target=self._run, daemon=True, name=spec["id"]).start()
 
-    # -- life
+    # -- start and end
 
-    def _live(self) -> None:
-        """Start it, and wait for its end."""
+    def _run(self) -> None:
+        """Start it, and wait until it ends."""
         status = CRASHED
         try:
             self._network.plug(self._tap, self._spec["mac"], self._spec["address"], self._spec["hostname"])
             try:
                 self._make_root_disk()
                 if self._power_on():
-                    self._hold()
+                    self._release()
                     status = self._wait()
             finally:
                 self._network.unplug(self._tap, self._spec["address"])
-        except Exception:  # the lab's log is where it is looked for
+        except Exception:  # this thread has no caller; the traceback is in lab/server.log
             traceback.print_exc()
         finally:
             with self._changed:
-                self._over = True
+                self._ended = True
                 self._changed.notify_all()
-            self._end(self, status)
+            self._on_end(self, status)
 
     def _make_root_disk(self) -> None:
-        """An overlay on the image at the first start; later ones find what the instance left there."""
+        """Make the root disk, an overlay on the image, at the first start. Later starts use the same file."""
         overlay = self._directory / "root.qcow2"
         if not overlay.exists():
             new = overlay.with_suffix(".new")
@@ -91,9 +91,9 @@ class VirtualMachine:
         return next(disk for disk in map(_disk, self._spec["disks"]) if disk.volume == self._spec["root"])
 
     def _power_on(self) -> bool:
-        """Start QEMU, unless the machine is to end already."""
+        """Start QEMU; False if the machine has been killed before."""
         with self._changed:
-            if not self._wanted:
+            if self._killed:
                 return False
             root = self._root_disk()
             disks = tuple(disk for disk in map(_disk, self._spec["disks"]) if disk.volume != root.volume)
@@ -115,7 +115,7 @@ class VirtualMachine:
             self._ports = {qemu.name(disk): port for port, disk in enumerate(disks)}
             with theirs, open(self._directory / "qemu.log", "ab") as log:
                 self._process = subprocess.Popen(
-                    # in the lab's pid namespace, it ends with the lab; this way, with the server as well
+                    # QEMU must end with the server too, not only with the lab's PID namespace
                     ["setpriv", "--pdeathsig", "KILL", *qemu.command(hardware, theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -129,13 +129,13 @@ class VirtualMachine:
             self._changed.notify_all()
         return True
 
-    def _hold(self) -> None:
-        """Let the machine boot when it may: until then its processor does not run."""
+    def _release(self) -> None:
+        """Start the processor of a machine that is held, after the time that the specification says."""
         boot = self._spec["boot"]
         if not boot:
-            return  # it runs already, or never will
+            return  # it is not held, or is held for ever
         with self._changed:
-            self._changed.wait_for(lambda: not self._wanted, boot)
+            self._changed.wait_for(lambda: self._killed, boot)
         self._execute("cont")
 
     def _wait(self) -> int:
@@ -152,21 +152,21 @@ class VirtualMachine:
             elif event == "DEVICE_DELETED":
                 self._deleted.add(data.get("device", ""))
             elif event == "RESET":
-                current().scheduler.soon(self._mend)  # sshd comes up anew
+                current().scheduler.soon(self._accept_ssh)  # the machine boots again, so sshd will start
             self._changed.notify_all()
 
     @property
     def alive(self) -> bool:
-        return not self._over
+        return not self._ended
 
     @property
     def pid(self) -> int:
         return self._process.pid if self._process else 0
 
     def _execute(self, command: str, **arguments: Any) -> bool:
-        """Have QEMU do something; False if it has ended or refuses."""
+        """Send QEMU a command; False if QEMU has ended or refuses it."""
         with self._changed:
-            self._changed.wait_for(lambda: self._monitor or self._over)
+            self._changed.wait_for(lambda: self._monitor or self._ended)
         try:
             if self._monitor:
                 self._monitor.execute(command, **arguments)
@@ -178,7 +178,7 @@ class VirtualMachine:
         return False
 
     def reboot(self) -> None:
-        """Press the power button, and when the system has shut down, start it anew; by force when that takes too long.
+        """Press the power button and reset the machine when it has shut down, or after PATIENCE.
 
         https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-reboot.html
         """
@@ -199,11 +199,11 @@ class VirtualMachine:
                 self._restarting = False
 
     def _shut_down(self) -> None:
-        """Press the power button until it shows, or patience ends."""
+        """Press the power button until the system has shut down, for at most PATIENCE."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self._execute("system_powerdown"):
             with self._changed:
-                if self._changed.wait_for(lambda: self._powered_off or self._over, _PRESS_AGAIN):
+                if self._changed.wait_for(lambda: self._powered_off or self._ended, _PRESS_AGAIN):
                     return
 
     def stop(self) -> None:
@@ -214,14 +214,14 @@ class VirtualMachine:
 
     def kill(self) -> None:
         with self._changed:
-            self._wanted = False
+            self._killed = True
             self._changed.notify_all()
             if self._powered_off and not self._restarting:
-                # it ends by itself, and writes down what it knows of the root disk
-                self._changed.wait_for(lambda: self._over, 10)
+                # give QEMU time to end by itself: it then writes its metadata of the root disk to the file
+                self._changed.wait_for(lambda: self._ended, 10)
             if self._process:
                 self._process.kill()
-            self._changed.wait_for(lambda: self._over)
+            self._changed.wait_for(lambda: self._ended)
 
     # -- disks
 
@@ -233,12 +233,12 @@ class VirtualMachine:
     def _plug(self, disk: Disk) -> None:
         name = qemu.name(disk)
         with self._changed:
-            self._changed.wait_for(lambda: self._monitor or self._over)
-            if self._over or name in self._ports or disk.volume == self._spec["root"]:
-                return  # it was there at the start
+            self._changed.wait_for(lambda: self._monitor or self._ended)
+            if self._ended or name in self._ports or disk.volume == self._spec["root"]:
+                return  # QEMU was started with it
             free = sorted(set(range(qemu.PORTS)) - set(self._ports.values()))
             if not free:
-                print(f"{self._spec['id']}: has no port left for {disk.volume}", flush=True)
+                print(f"{self._spec['id']}: no free port for {disk.volume}", flush=True)
                 return
             self._ports[name] = free[0]
             self._deleted.discard(name)
@@ -246,18 +246,18 @@ class VirtualMachine:
             self._execute("device_add", **qemu.device(disk, self._settings.devices == "xen"), bus=qemu.bus(free[0]))
 
     def unplug(self, disk: Disk) -> None:
-        """Ask the guest to let a disk go, until it has: while it does not answer, the volume is `detaching`."""
+        """Ask the guest to release a disk, again and again until it does. Until then the volume is `detaching`."""
         name = qemu.name(disk)
         with self._plugging, self._changed:
-            self._changed.wait_for(lambda: self._monitor or self._over)
+            self._changed.wait_for(lambda: self._monitor or self._ended)
             if name not in self._ports:
                 return
-        while not self._over:
+        while not self._ended:
             self._ask_to_unplug(name)
             with self._changed:
-                if self._changed.wait_for(lambda: name in self._deleted or self._over, _PRESS_AGAIN):
+                if self._changed.wait_for(lambda: name in self._deleted or self._ended, _PRESS_AGAIN):
                     break
-        self._forget(disk)
+        self._close_file(disk)
 
     def _ask_to_unplug(self, name: str) -> None:
         assert self._monitor
@@ -269,13 +269,13 @@ class VirtualMachine:
             if error.kind == "DeviceNotFound":
                 with self._changed:
                     self._deleted.add(name)
-            # otherwise it has been asked before, and has not come to it yet
+            # any other error: it has been asked before and has not done it yet
 
-    def _forget(self, disk: Disk) -> None:
-        """Close the volume's file, after the device; QEMU lets go of the one a moment after the other."""
+    def _close_file(self, disk: Disk) -> None:
+        """Have QEMU close the volume's file. QEMU refuses for a moment after the device has gone, so try for 10 s."""
         assert self._monitor
         deadline = time.monotonic() + 10
-        while not self._over:
+        while not self._ended:
             try:
                 self._monitor.execute("blockdev-del", **{"node-name": qemu.node_name(disk)})
                 break
@@ -285,13 +285,13 @@ class VirtualMachine:
                 if str(error).startswith("Failed to find node"):
                     break
                 if time.monotonic() > deadline:
-                    print(f"{self._spec['id']}: cannot let go of {disk.volume}: {error}", flush=True)
+                    print(f"{self._spec['id']}: cannot close the file of {disk.volume}: {error}", flush=True)
                     break
-                time.sleep(0.05)  # QEMU has no event for that
+                time.sleep(0.05)  # QEMU sends no event for this
         with self._changed:
             self._ports.pop(qemu.name(disk), None)
 
-    # -- SSH, as far as it shows from outside
+    # -- SSH, seen from outside the machine
 
     def has_session(self) -> bool:
         return self._network.connected(self._spec["address"], _SSH)
@@ -300,12 +300,12 @@ class VirtualMachine:
         return self._network.received(self._tap)
 
     def kill_sshd(self) -> None:
-        """What the callers see of that: their connections are reset, and new ones refused."""
+        """Do not touch the machine, but reset its SSH connections and refuse new ones."""
         with current().lock:
             current().firewall.cut(self._spec["address"])
         self._network.disconnect(self._spec["address"], _SSH)
 
-    def _mend(self) -> None:
+    def _accept_ssh(self) -> None:
         with current().lock:
             current().firewall.mend(self._spec["address"])
 

@@ -1,4 +1,4 @@
-"""The instance metadata service, versions 1 and 2, as far as cloud-init, the AWS SDKs and shell scripts use it.
+"""The instance metadata service, versions 1 and 2: the parts that cloud-init, the AWS SDKs and scripts use.
 
 Paths: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
 Tokens: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
@@ -29,18 +29,18 @@ VERSIONS = (
     *("2021-03-23", "2021-07-15", "2022-09-24", "latest"),
 )
 LONGEST = 21600
-"""Seconds that a token may be valid: six hours."""
+"""The longest time that a token may be valid, in seconds: six hours."""
 _TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN = "X-aws-ec2-metadata-token"
 
 
 Header = Callable[[str], str | None]
-"""Gives a header of a request by its name, in any case."""
+"""Returns a header of a request by its name, whose case does not matter."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the service knows of an instance. `disks` are the names of its volumes at its last start, but the root's."""
+    """An instance as the service shows it. `disks`: device names at the last start, without the root volume's."""
 
     id: str
     type: str
@@ -70,12 +70,12 @@ class Facts:
 
 
 def domain(region: str) -> str:
-    """The domain of private names: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-naming.html"""
+    """The domain of private DNS names: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-naming.html"""
     return "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
 
 
 def tree(facts: Facts) -> dict[str, bytes]:
-    """All that is below a version, by path."""
+    """All values below a version, by their paths."""
     name = f"ip-{facts.address.replace('.', '-')}.{domain(facts.region)}"
     interface = f"network/interfaces/macs/{facts.mac}"
     data = {
@@ -151,7 +151,7 @@ def _identity(facts: Facts) -> str:
 
 
 def find(leaves: Mapping[str, bytes], path: str, key_name: str = "") -> bytes | None:
-    """What stands at a path (with or without a slash at its end): a value, or a directory's list; None for neither."""
+    """The value at a path, or the list of a directory; None if there is neither. A slash at the end does not matter."""
     wanted = path.strip("/")
     if wanted in leaves:
         return leaves[wanted]
@@ -159,14 +159,14 @@ def find(leaves: Mapping[str, bytes], path: str, key_name: str = "") -> bytes | 
     below = sorted(leaf[len(prefix) :] for leaf in leaves if leaf.startswith(prefix))
     if not below:
         return None
-    if wanted == "meta-data/public-keys":  # the one list that is no list of names
+    if wanted == "meta-data/public-keys":  # its list has another format
         return f"0={key_name}".encode()
     names = dict.fromkeys(leaf.partition("/")[0] + ("/" if "/" in leaf else "") for leaf in below)
     return "\n".join(name.rstrip("/") if not wanted else name for name in names).encode()
 
 
 class Tokens:
-    """The tokens given out; each is good for the instance that asked for it, until it expires."""
+    """The tokens that were issued. Each is valid for the instance that asked for it, until it expires."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -174,6 +174,7 @@ class Tokens:
         self._known: dict[str, tuple[str, float]] = {}
 
     def issue(self, instance_id: str, seconds: int) -> str:
+        """A new token, valid for a number of seconds."""
         token = secrets.token_urlsafe(40)
         now = self._clock()
         with self._lock:
@@ -182,7 +183,7 @@ class Tokens:
         return token
 
     def left(self, instance_id: str, token: str) -> int:
-        """Seconds that a token is valid yet; 0 if it is not."""
+        """For how many more seconds a token is valid; 0 if it is not."""
         with self._lock:
             owner, until = self._known.get(token, ("", 0.0))
         return max(0, round(until - self._clock())) if owner == instance_id else 0
@@ -197,7 +198,7 @@ class Reply:
 
 
 def answer(method: str, path: str, header: Header, facts: Facts | None, tokens: Tokens) -> Reply:
-    """The reply to a request. `facts` are those of the instance that asks."""
+    """The reply to a request. `facts` are those of the instance that sent it; None if it was another process."""
     if facts is None:
         return Reply(404)
     if not facts.enabled:
@@ -224,7 +225,7 @@ def answer(method: str, path: str, header: Header, facts: Facts | None, tokens: 
 def _put(path: str, header: Header, facts: Facts, tokens: Tokens) -> Reply:
     if path.strip("/") != "latest/api/token":
         return Reply(405)
-    if header("X-Forwarded-For") is not None:  # it came through a proxy that knows nothing of tokens
+    if header("X-Forwarded-For") is not None:  # the request came through a proxy, which AWS refuses
         return Reply(403)
     seconds = header(_TTL) or ""
     if not (seconds.isascii() and seconds.isdigit() and 1 <= int(seconds) <= LONGEST):
@@ -233,7 +234,7 @@ def _put(path: str, header: Header, facts: Facts, tokens: Tokens) -> Reply:
 
 
 def of_address(address: str) -> Facts | None:
-    """The facts of the instance that has an address, if one runs."""
+    """The facts of the running instance with an address, or None."""
     with current().lock:
         for instance in computing.all_instances():
             if instance.address == address and instance.state == "running":
@@ -242,7 +243,7 @@ def of_address(address: str) -> Facts | None:
 
 
 def of_instance(instance: Any) -> Facts:
-    """The facts of an instance of moto's, the lab's lock being held."""
+    """The facts of an instance (of class LabInstance). Call with the lab's lock held."""
     options, nic = instance.metadata_options, instance.nics[0]
     return Facts(
         id=instance.id,
@@ -285,7 +286,7 @@ def _reservation(instance: Any) -> str:
 
 
 def serve(facts_of: Callable[[str], Facts | None]) -> None:
-    """Answer on the service's address, in threads of this process."""
+    """Serve at the service's address, in threads of this process. `facts_of` finds an instance by its address."""
     tokens = Tokens()
 
     class Handler(BaseHTTPRequestHandler):
@@ -308,7 +309,7 @@ def serve(facts_of: Callable[[str], Facts | None]) -> None:
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer((METADATA, 80), Handler)
     server.daemon_threads = True

@@ -1,7 +1,7 @@
 """The network of virtual machines: a bridge with a port for each, DHCP and DNS, all in the lab's network namespace.
 
-As in a VPC (https://docs.aws.amazon.com/vpc/latest/userguide/vpc-dns.html and the pages around it) machines do not see
-each other's frames: their packets go by the router, which is this namespace, and there the security groups hold.
+As in a VPC (https://docs.aws.amazon.com/vpc/latest/userguide/vpc-dns.html) machines do not see each other's Ethernet
+frames: their packets pass the router, which is this namespace, where the packet filter applies the security groups.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from lab.common.firewall import BRIDGED
 BRIDGE = "ec2lab"
 ROUTER = BRIDGED.caller
 RESOLVER = "172.31.0.2"
-"""The VPC's network plus two, where Amazon's resolver is."""
+"""The address of Amazon's resolver: the VPC's network address plus two."""
 METADATA = "169.254.169.254"
 _MASK = 16
 
 
 def bridge_commands() -> list[str]:
-    """Input of `ip -batch` that makes the bridge."""
+    """Input for `ip -batch` that makes the bridge."""
     return [
-        # address: otherwise it changes as ports come and go, and the kernel forgets all neighbours each time
-        # forward_delay: otherwise a new port is silent for 15 s
+        # address: otherwise it changes with the ports, and each time the kernel drops all neighbour entries
+        # forward_delay: otherwise a new port forwards nothing for 15 s
         f"link add {BRIDGE} address 02:ec:02:00:00:01 type bridge forward_delay 0 mcast_snooping 0",
         f"address add {ROUTER}/{_MASK} dev {BRIDGE}",
         f"address add {RESOLVER}/32 dev {BRIDGE}",
@@ -39,7 +39,7 @@ def bridge_commands() -> list[str]:
 
 
 def sysctls() -> dict[str, str]:
-    """Settings below /proc/sys/net/ipv4: be a router that machines find under each address of their network."""
+    """Settings below /proc/sys/net/ipv4: route, and answer ARP for all addresses of the machines' network."""
     return {
         "ip_forward": "1",
         f"conf/{BRIDGE}/proxy_arp_pvlan": "1",
@@ -49,15 +49,15 @@ def sysctls() -> dict[str, str]:
 
 
 def tap_name(instance_id: str) -> str:
-    """The name of an instance's port; an interface's name has at most 15 characters."""
+    """The name of an instance's port, of at most 15 characters as the kernel demands."""
     return f"tap{instance_id.removeprefix('i-')[-12:]}"
 
 
 def plug_commands(tap: str, mac: str, address: str) -> list[str]:
-    """Input of `ip -batch` that makes a port for a machine.
+    """Input for `ip -batch` that makes a port for a machine.
 
-    The neighbour is permanent so that packets to a machine that does not run yet vanish, as on EC2, where otherwise the
-    callers would soon be told that there is no such host.
+    The neighbour entry is permanent so that packets to a machine that does not run yet get no answer, as on EC2.
+    Otherwise the sender would soon get "no route to host".
     """
     return [
         f"tuntap add dev {tap} mode tap",
@@ -69,18 +69,19 @@ def plug_commands(tap: str, mac: str, address: str) -> list[str]:
 
 
 def unplug_commands(tap: str, address: str) -> list[str]:
+    """Input for `ip -batch` that removes a machine's port."""
     return [f"link delete {tap}", f"neighbour delete {address} dev {BRIDGE}"]
 
 
 def dnsmasq_command(program: str, directory: Path, domain: str) -> list[str]:
-    """DHCP for those in `directory`/dhcp-hosts and nobody else, and DNS of their names and nothing else."""
+    """The command line of dnsmasq: DHCP for the machines in `directory`/dhcp-hosts only, DNS for their names only."""
     return [
         program,
-        # It stays whom it is: in a user namespace there may be nobody else to become.
+        # Do not change the user: a user namespace may have no other one.
         *("--conf-file=/dev/null", "--user=", "--group=", f"--pid-file={directory / 'dnsmasq.pid'}"),
         *(f"--interface={BRIDGE}", "--except-interface=lo", "--bind-interfaces"),
         *("--no-hosts", "--no-resolv", f"--domain={domain}", f"--local=/{domain}/", "--dhcp-fqdn"),
-        # Broadcast: to send to one machine, it would overwrite the neighbour that `plug_commands` makes.
+        # Broadcast replies: to send to one machine, it would overwrite the neighbour entry that `plug_commands` makes.
         *("--dhcp-broadcast", "--dhcp-authoritative", "--no-ping"),
         "--dhcp-range=172.31.0.0,static,255.255.0.0,1h",
         *(f"--dhcp-option=option:router,{ROUTER}", f"--dhcp-option=option:dns-server,{RESOLVER}"),
@@ -91,7 +92,7 @@ def dnsmasq_command(program: str, directory: Path, domain: str) -> list[str]:
 
 
 def received(table: str, interface: str) -> int:
-    """Bytes sent to an interface, in the form of /proc/net/dev; 0 if it is not there."""
+    """Bytes sent to an interface, from the text of /proc/net/dev; 0 if there is no such interface."""
     for line in table.splitlines():
         name, _, counters = line.partition(":")
         if name.strip() == interface:
@@ -100,7 +101,7 @@ def received(table: str, interface: str) -> int:
 
 
 def connected(table: str, address: str, port: int) -> bool:
-    """Whether a connection stands to an address and port, in the form of /proc/net/tcp."""
+    """Whether a connection to an address and port is established, from the text of /proc/net/tcp."""
     numbers = "".join(f"{int(byte):02X}" for byte in reversed(address.split(".")))
     wanted, established = f"{numbers}:{port:04X}", "01"
     fields = (line.split() for line in table.splitlines()[1:])
@@ -108,7 +109,7 @@ def connected(table: str, address: str, port: int) -> bool:
 
 
 class Network:
-    """The network in force. `directory` is the lab's own. Ports may be made and removed from any thread."""
+    """The network. Files of dnsmasq go to `directory`. Methods may be called from any thread."""
 
     def __init__(self, directory: Path, domain: str) -> None:
         path = system_path(os.environ.get("PATH", ""))
@@ -126,11 +127,11 @@ class Network:
         for name, value in sysctls().items():
             Path("/proc/sys/net/ipv4", name).write_text(value)
         (self._directory / "dhcp-hosts").touch()
-        # it returns when it serves
+        # dnsmasq goes into the background as soon as it serves
         subprocess.run(dnsmasq_command(self._dnsmasq, self._directory, self._domain), check=True)
 
     def plug(self, tap: str, mac: str, address: str, hostname: str) -> None:
-        """Make a machine's port, and have DHCP give it its address."""
+        """Make a machine's port, and add the machine to DHCP. Raises CalledProcessError or OSError."""
         with self._lock:
             self._run(plug_commands(tap, mac, address))
             self._hosts[mac] = f"{mac},{address},{hostname}\n"
@@ -140,19 +141,20 @@ class Network:
             os.kill(int((self._directory / "dnsmasq.pid").read_text()), signal.SIGHUP)
 
     def unplug(self, tap: str, address: str) -> None:
+        """Remove a machine's port."""
         with self._lock:
             self._run(unplug_commands(tap, address), check=False)
 
     def received(self, tap: str) -> int:
-        """Bytes that a machine was sent since its port was made."""
+        """Bytes sent to a machine since its port was made."""
         return received(Path("/proc/net/dev").read_text(), tap)
 
     def connected(self, address: str, port: int) -> bool:
-        """Whether a connection stands from the lab's processes."""
+        """Whether a process of the lab has a connection to an address and port."""
         return connected(Path("/proc/net/tcp").read_text(), address, port)
 
     def disconnect(self, address: str, port: int) -> None:
-        """Reset the connections of the lab's processes, where the kernel can (INET_DIAG_DESTROY)."""
+        """Reset the connections of the lab's processes to an address and port, if the kernel has INET_DIAG_DESTROY."""
         command = ["ss", "--kill", "--no-header", "--tcp", "dst", address, "dport", "=", str(port)]
         subprocess.run(command, env=self._environment, capture_output=True, check=False)
 

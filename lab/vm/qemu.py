@@ -1,4 +1,4 @@
-"""QEMU: the command line of a virtual machine like EC2's (pure), and its monitor (QMP).
+"""QEMU: the command line of a virtual machine that looks like EC2's, and a client of its monitor (QMP).
 
 Firmware tables: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html
 QMP: https://www.qemu.org/docs/master/interop/qmp-spec.html
@@ -23,16 +23,16 @@ from lab.common.disk import Disk
 
 PROGRAM = "qemu-system-x86_64"
 PORTS = 16
-"""How many volumes a machine can have beside its root's: each is on a PCIe port of its own, where it can be plugged."""
+"""How many volumes a machine can have besides the root volume: each needs a PCIe port, for hot-plug."""
 
-# A disk that is slow because the machine that emulates it is busy must not make the guest give up on it, which
-# Amazon's images ask for as well: https://docs.aws.amazon.com/ebs/latest/userguide/timeout-nvme-ebs-volumes.html
+# The guest must not time out on a disk that is slow because this machine is busy. Amazon's images have this setting
+# too: https://docs.aws.amazon.com/ebs/latest/userguide/timeout-nvme-ebs-volumes.html
 _KERNEL_ARGUMENTS = "rw console=ttyS0,115200n8 nvme_core.io_timeout=4294967295"
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What all machines of a lab share. `disk` is the image that overlays stand on, `root` the kernel's `root=`."""
+    """What all machines of a lab use. `disk` is the image below their overlays, `root` the kernel's `root=`."""
 
     kernel: str
     initrd: str
@@ -43,9 +43,9 @@ class Platform:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What one machine is made of. `memory` is in MiB; `overlay` holds the root disk's bytes.
+    """The hardware of one machine. `memory` is in MiB; `overlay` is the file of the root disk.
 
-    While it is `held`, its processor does not run: it waits for the command `cont`.
+    A machine that is `held` starts with its processor stopped, until the monitor gets the command `cont`.
     """
 
     platform: Platform
@@ -63,12 +63,12 @@ class Hardware:
 
 
 def system_uuid(instance_id: str) -> str:
-    """A machine's UUID, by which cloud-init's ds-identify knows EC2: it begins with `ec2`."""
+    """A machine's UUID. It begins with `ec2`, by which cloud-init's ds-identify recognises EC2."""
     return str(uuid.UUID("ec2" + hashlib.sha256(instance_id.encode()).hexdigest()[:29]))
 
 
 def command(hardware: Hardware, monitor: int) -> list[str]:
-    """QEMU's command line. `monitor` is the descriptor of its end of the QMP connection."""
+    """QEMU's command line. `monitor` is the descriptor of QEMU's end of the QMP connection."""
     identity = system_uuid(hardware.id)
     platform = hardware.platform
     return [
@@ -102,7 +102,7 @@ def _escape(value: Path) -> str:
 
 
 def _port(number: int) -> str:
-    """A PCIe port. Eight are functions of one device: there is not enough room for that many devices."""
+    """A PCIe port. Eight ports are functions of one device, because the bus has too few slots for a device each."""
     address = f"addr={0x10 + number // 8:#x}.{number % 8:#x}"
     return f"pcie-root-port,id={bus(number)},bus=pcie.0,{address},multifunction=on,chassis={number + 1}"
 
@@ -118,7 +118,7 @@ def _attached(disks: Iterable[Disk], xen: bool) -> Iterable[str]:
 
 
 def _root_node(hardware: Hardware) -> dict[str, Any]:
-    # What the root disk loses in a crash of this machine is of no interest: the instance would be gone as well.
+    # no-flush: data lost in a crash of this machine does not matter, because the instance is lost too
     return {
         "driver": "qcow2",
         "node-name": node_name(hardware.root_disk),
@@ -132,7 +132,7 @@ def name(disk: Disk) -> str:
 
 
 def node(disk: Disk) -> dict[str, Any]:
-    """The block node of a volume: for `-blockdev`, and as arguments of `blockdev-add`."""
+    """The block node of a volume, for `-blockdev` and as the arguments of `blockdev-add`."""
     return {
         "driver": "raw",
         "node-name": node_name(disk),
@@ -145,9 +145,9 @@ def node_name(disk: Disk) -> str:
 
 
 def device(disk: Disk, xen: bool) -> dict[str, Any]:
-    """The device of a volume, but for where it is plugged: for `-device`, and as arguments of `device_add`.
+    """The device of a volume without its bus, for `-device` and as the arguments of `device_add`.
 
-    In the manner of Xen's, a disk is known by its name alone: the image makes /dev/NAME of a virtio disk's serial.
+    With `xen`, it is a virtio disk whose serial is its name; a udev rule in the image makes the link /dev/NAME.
     """
     common = {"id": name(disk), "drive": node_name(disk)}
     if xen:
@@ -182,7 +182,7 @@ class Monitor:
         self._reader.start()
 
     def execute(self, command: str, **arguments: Any) -> Any:
-        """QEMU's answer to a command. Raises QmpError if it refuses, Gone if it ends."""
+        """QEMU's answer to a command. Raises QmpError if QEMU refuses it, Gone if QEMU ends."""
         reply: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._ready.wait()
         with self._lock:
@@ -204,7 +204,7 @@ class Monitor:
         return answer["return"]
 
     def drain(self) -> None:
-        """Wait until all that QEMU said has been dealt with; it must have ended."""
+        """Wait until all messages have been handled. QEMU must have ended."""
         self._reader.join()
 
     def _read(self) -> None:
@@ -220,7 +220,7 @@ class Monitor:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "QMP" in message:
-            # the greeting; nothing else is answered before
+            # the greeting; QEMU accepts no other command before this one
             self._channel.sendall(b'{"execute": "qmp_capabilities"}\n')
         elif "event" in message:
             self._on_event(message["event"], message.get("data", {}))

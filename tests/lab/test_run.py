@@ -85,7 +85,7 @@ def test_wrong_usage_and_wrong_settings_are_refused(tmp_path: Path, monkeypatch:
     (tmp_path / "calls.jsonl").touch()
     status, _, err = run("true", state=tmp_path)
     assert status == 2
-    assert "in use" in err
+    assert "is not empty" in err
     monkeypatch.setenv("EC2_LAB_DEVICES", "scsi")
     status, _, err = run("true")
     assert (status, err) == (2, "lab/run: error: EC2_LAB_DEVICES is 'scsi': set it to nitro or xen\n")

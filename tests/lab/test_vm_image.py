@@ -114,7 +114,7 @@ def test_a_build_that_fails_leaves_only_its_log_and_tells_the_cause_in_one_line(
         image.ensure(lambda line: None, environ(tmp_path))
     log = tmp_path / "cache" / "images" / f"{image.recipe_hash(recipe, image.RELEASE)}.log"
     assert str(caught.value) == (
-        f"cannot build the image of virtual machines: Unable to locate package no-such-package (all of it: {log})"
+        f"cannot build the image of virtual machines: Unable to locate package no-such-package (log: {log})"
     )
     assert "I: installing" in log.read_text()
     assert sorted(path.suffix for path in log.parent.iterdir()) == [".lock", ".log"]

@@ -49,8 +49,8 @@ def test_without_root_it_depends_on_the_network_device(monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "access", lambda path, mode: True)
     assert cli._missing(chosen) == ""
     monkeypatch.setattr(os, "access", lambda path, mode: path != "/dev/net/tun")
-    assert cli._missing(chosen).startswith("needs root, for /dev/net/tun")
-    assert cli._missing(settings.read({})).startswith("needs root, for namespaces")
+    assert cli._missing(chosen).startswith("needs root to open /dev/net/tun")
+    assert cli._missing(settings.read({})).startswith("needs root for namespaces")
 
 
 def test_what_is_missing_is_told_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
