@@ -1,4 +1,4 @@
-"""One lab for most tests, with short times; a test that needs another one starts it."""
+"""One lab, with short times, that most tests share. A test that needs other settings starts a lab of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture
 def lab(shared_lab: Lab) -> Iterator[Lab]:
-    """The shared lab, with this process in its network."""
+    """The shared lab, with this process in its network namespace."""
     with shared_lab.network():
         yield shared_lab
         shared_lab.set_faults({})

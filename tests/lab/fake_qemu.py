@@ -1,6 +1,6 @@
-"""Stands for QEMU with a guest that does as it is told, or, where a file `deaf` lies beside it, that hears nothing.
+"""A stand-in for QEMU. Its guest obeys the power button and unplugging, unless a file `unresponsive` is beside it.
 
-Writes the commands that it was given into `commands` beside it, one a line. Standard library only.
+Appends each command that it gets to the file `commands` beside it, one a line. Standard library only.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def main() -> None:
             refusals -= 1
             answer = {"error": {"class": "GenericError", "desc": "Node is in use"}}
         say(**answer, **({"id": request["id"]} if "id" in request else {}))
-        hears = not (HERE / "deaf").exists()
+        responds = not (HERE / "unresponsive").exists()
         if command == "set-action":
             on_shutdown = arguments["shutdown"]
-        elif command == "system_powerdown" and hears:
+        elif command == "system_powerdown" and responds:
             say(event="SHUTDOWN", data={"guest": True, "reason": "guest-shutdown"})
             if on_shutdown == "poweroff":
                 return
-        elif command == "device_del" and hears:
+        elif command == "device_del" and responds:
             say(event="DEVICE_DELETED", data={"path": f"/machine/{arguments['id']}"})
             say(event="DEVICE_DELETED", data={"device": arguments["id"], "path": ""})
 

@@ -1,4 +1,4 @@
-"""Run a lab beside the test, and enter its network for the length of a test: no test code runs inside the lab."""
+"""Start a lab, and enter its network namespace during a test. The tests themselves run outside the lab."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLONE_NEWNET = 0x40000000
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
-    """The first true value of `condition`; fails the test, naming `what`, if there is none in time."""
+    """Call `condition` until its value is true, and return that; fail with `what` in the message after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> 
 
 
 def code_of(call: Callable[..., Any], **arguments: Any) -> tuple[str, str]:
-    """(code, message) of the error that a call ends in; the code is empty if it succeeds."""
+    """(code, message) of the error that a call raises; both are empty if it succeeds."""
     try:
         call(**arguments)
     except ClientError as error:
@@ -51,7 +51,7 @@ def code_of(call: Callable[..., Any], **arguments: Any) -> tuple[str, str]:
 
 
 class Lab:
-    """A lab that runs, as seen from outside."""
+    """A running lab: clients, files and helpers to use it from outside."""
 
     def __init__(self, process: subprocess.Popen[str], environment: Mapping[str, str], keys: Path) -> None:
         self.process = process
@@ -75,7 +75,7 @@ class Lab:
 
     @contextmanager
     def network(self) -> Iterator[None]:
-        """Be in the lab's network namespace."""
+        """Put this thread into the lab's network namespace until the block ends."""
         libc = ctypes.CDLL(None, use_errno=True)
         with open("/proc/thread-self/ns/net") as ours, open(f"/proc/{self.process.pid}/ns/net") as theirs:
             assert libc.setns(theirs.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
@@ -104,7 +104,7 @@ class Lab:
         return str(group)
 
     def launch(self, **arguments: Any) -> str:
-        """RunInstances with what every test wants unless it says otherwise; the instance's ID."""
+        """Call RunInstances with defaults for what `arguments` lacks; None leaves a parameter out. Returns the ID."""
         wanted = {
             "InstanceType": "t3.nano",
             "MinCount": 1,
@@ -142,9 +142,9 @@ class Lab:
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
 
     def login(self, instance_id: str, user: str = "ec2-user") -> str:
-        """Wait until a real command runs over SSH; the instance's address."""
+        """Wait until a command runs over SSH. Returns the instance's address."""
         address = str(self.wait_state(instance_id, "running")["PublicIpAddress"])
-        wait_for(lambda: self.ssh(address, "true", user).returncode == 0, f"{user}@{address} to let us in")
+        wait_for(lambda: self.ssh(address, "true", user).returncode == 0, f"an SSH login as {user}@{address}")
         return address
 
     def volume(self, volume_id: str) -> dict[str, Any]:
@@ -173,9 +173,9 @@ def ssh_rule(cidr: str) -> dict[str, Any]:
 
 @contextmanager
 def running_lab(directory: Path, **variables: str) -> Iterator[Lab]:
-    """A lab of its own, ended when the block is left."""
+    """Start a lab with the settings `variables`; it ends with the block."""
     environment = {**os.environ, **FAST, "EC2_LAB_STATE": str(directory / "state"), **variables}
-    # tells its environment, then waits until its stdin is closed
+    # prints its environment, then waits until its stdin is closed
     report = "import json, os, sys; print(json.dumps(dict(os.environ)), flush=True); sys.stdin.read()"
     process = subprocess.Popen(
         [RUN, "python", "-c", report], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

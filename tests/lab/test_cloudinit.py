@@ -12,7 +12,7 @@ def read(text: str, key: str = "") -> Plan:
     return plan(text.encode(), key, "ec2-user")
 
 
-def test_no_user_data_makes_the_default_user_with_the_key_pairs_key() -> None:
+def test_without_user_data_the_default_user_gets_the_key_of_the_key_pair() -> None:
     result = read("", "ssh-ed25519 AAAA")
     assert [(user.name, user.keys) for user in result.users] == [("ec2-user", ["ssh-ed25519 AAAA"])]
     assert result.root_keys[0].endswith(" ssh-ed25519 AAAA")
@@ -20,18 +20,18 @@ def test_no_user_data_makes_the_default_user_with_the_key_pairs_key() -> None:
     assert result.key_types
 
 
-def test_users_without_default_leave_the_default_user_out() -> None:
+def test_a_list_of_users_without_default_makes_no_default_user() -> None:
     result = read("#cloud-config\nusers: [{name: a, ssh_authorized_keys: k, groups: 'x, y'}]\n", "pair")
     assert [(user.name, user.keys, user.groups) for user in result.users] == [("a", ["k"], ["x", "y"])]
 
 
-def test_host_keys_that_are_given_are_the_only_ones() -> None:
+def test_no_host_key_is_made_if_user_data_has_some() -> None:
     result = read("#cloud-config\nssh_keys: {ed25519_private: p, ed25519_public: q}\n")
     assert result.host_keys == {"ed25519_private": "p", "ed25519_public": "q"}
     assert result.key_types == []
 
 
-def test_commands_are_lists_that_are_quoted_or_strings_that_are_shell() -> None:
+def test_a_command_is_a_list_that_is_quoted_or_a_string_that_is_shell() -> None:
     result = read("#cloud-config\nruncmd: [[echo, 'a b'], 'echo c | cat']\n")
     assert result.final == ["#!/bin/sh\necho 'a b'\necho c | cat\n"]
 
@@ -44,13 +44,13 @@ def test_files_are_decoded() -> None:
     assert [(base64.b64decode(file.content), file.permissions) for file in result.files] == [(b"text", 0o600)]
 
 
-def test_a_broken_config_is_logged_and_the_machine_boots_without_it() -> None:
+def test_an_invalid_config_is_logged_and_ignored() -> None:
     result = read("#cloud-config\nusers: [\n", "pair")
     assert "Failed loading yaml" in result.log[0]
     assert [user.name for user in result.users] == ["ec2-user"]
 
 
-def test_scripts_and_multipart_are_understood() -> None:
+def test_scripts_and_multipart_user_data_are_read() -> None:
     assert read("#!/bin/sh\ntrue\n").final == ["#!/bin/sh\ntrue\n"]
     text = (
         'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"\n\n--b\nContent-Type: text/x-shellscript\n\n'

@@ -40,7 +40,7 @@ packages: [jq]
 
 
 def user_data(lab: Lab) -> tuple[str, str]:
-    """(user-data, the public host key in it)"""
+    """(user-data, the public host key in it)."""
     host = lab.keys / f"host-{time.monotonic_ns()}"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host], check=True)
     public = " ".join(host.with_suffix(".pub").read_text().split()[:2])
@@ -49,7 +49,7 @@ def user_data(lab: Lab) -> tuple[str, str]:
     return USER_DATA.format(client=lab.public_key, private=private.rstrip(), public=public, hello=hello), public
 
 
-def test_an_instance_passes_through_the_states_of_its_life_in_order(lab: Lab) -> None:
+def test_an_instance_goes_through_its_states_in_order(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html"""
     instance = lab.launch()
     assert lab.state_of(instance) == "pending"
@@ -62,7 +62,7 @@ def test_an_instance_passes_through_the_states_of_its_life_in_order(lab: Lab) ->
     ended = lab.wait_state(instance, "terminated")
     assert "PublicIpAddress" not in ended
     assert ended["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
-    lab.ec2.terminate_instances(InstanceIds=[instance])  # is no error, as often as one likes
+    lab.ec2.terminate_instances(InstanceIds=[instance])  # may be called again without an error
 
 
 def test_a_pending_instance_can_be_terminated(lab: Lab) -> None:
@@ -84,14 +84,14 @@ def test_running_does_not_mean_that_sshd_answers(lab: Lab) -> None:
     lab.login(instance)
 
 
-def test_user_data_decides_the_login_the_host_key_and_the_order_of_the_boot(lab: Lab) -> None:
+def test_user_data_sets_the_login_the_host_key_and_the_order_of_the_boot(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html"""
     text, host_key = user_data(lab)
     instance = lab.launch(UserData=text, KeyName=None)
     address = lab.login(instance, "backup")
     scan = subprocess.run(["ssh-keyscan", "-T", "3", address], capture_output=True, text=True, check=False)
     keys = [" ".join(line.split()[1:]) for line in scan.stdout.splitlines() if not line.startswith("#")]
-    assert keys == [host_key], "that host key and no other"
+    assert keys == [host_key], "sshd has only the host key of the user-data"
     assert lab.ssh(address, "true", "ec2-user").returncode == 255, "`users` without `default`: no default user"
     assert lab.ssh(address, "true", "root").returncode == 255
     wait_for(lambda: lab.ssh(address, "test -e '/run/a b'", "backup").returncode == 0, "runcmd to end")
@@ -107,7 +107,7 @@ def test_user_data_decides_the_login_the_host_key_and_the_order_of_the_boot(lab:
     assert call["parameters"]["UserData"].endswith("characters of base64)")
 
 
-def test_the_key_pair_lets_the_default_user_in_and_root_is_sent_there(lab: Lab) -> None:
+def test_the_key_pair_is_for_the_default_user_and_root_is_told_so(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-key-pairs.html"""
     address = lab.login(lab.launch())
     assert lab.ssh(address, "id -un; sudo -n id -u; hostname").stdout.split()[:2] == ["ec2-user", "0"]
@@ -116,14 +116,14 @@ def test_the_key_pair_lets_the_default_user_in_and_root_is_sent_there(lab: Lab) 
     assert 'Please login as the user "ec2-user"' in refused.stdout
 
 
-def test_without_a_key_nobody_gets_in(lab: Lab) -> None:
+def test_without_a_key_pair_nobody_can_log_in(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-key-pairs.html"""
     instance = lab.launch(KeyName=None)
     address = lab.wait_state(instance, "running")["PublicIpAddress"]
     wait_for(lambda: "Permission denied" in lab.ssh(address, "true").stderr, "sshd to answer")
 
 
-def test_an_instance_sees_its_own_disks_and_processes_and_nobody_elses_accounts(lab: Lab) -> None:
+def test_an_instance_sees_only_its_own_disks_processes_and_keys(lab: Lab) -> None:
     """https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html"""
     first, second = lab.launch(), lab.launch()
     address = lab.login(first)
@@ -133,11 +133,11 @@ def test_an_instance_sees_its_own_disks_and_processes_and_nobody_elses_accounts(
     assert "ssh_host_rsa_key" not in seen
     assert str(lab.instance(second)["PublicIpAddress"]) not in lab.ssh(address, "ps axww").stdout
     assert lab.ssh(address, "sudo blkid -p -o value -s PTTYPE /dev/nvme0n1").stdout.strip() == "dos", (
-        "no blank root disk"
+        "the root disk has a partition table"
     )
 
 
-def test_poweroff_inside_terminates_or_stops_as_the_shutdown_behaviour_says(lab: Lab) -> None:
+def test_poweroff_in_the_instance_terminates_or_stops_it_as_its_shutdown_behaviour_says(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingInstanceInitiatedShutdownBehavior.html"""
     dying, stopping = lab.launch(), lab.launch(InstanceInitiatedShutdownBehavior="stop")
     lab.ssh(lab.login(dying), "sudo poweroff")
@@ -149,7 +149,7 @@ def test_poweroff_inside_terminates_or_stops_as_the_shutdown_behaviour_says(lab:
     lab.login(stopping)
 
 
-def test_halt_inside_leaves_the_instance_running_for_ever(lab: Lab) -> None:
+def test_halt_in_the_instance_leaves_it_in_the_state_running(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingInstanceInitiatedShutdownBehavior.html"""
     instance = lab.launch()
     address = lab.login(instance)
@@ -160,7 +160,7 @@ def test_halt_inside_leaves_the_instance_running_for_ever(lab: Lab) -> None:
     lab.wait_state(instance, "terminated")
 
 
-def test_a_shutdown_that_was_put_off_can_be_called_off(lab: Lab) -> None:
+def test_a_delayed_shutdown_can_be_cancelled(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingInstanceInitiatedShutdownBehavior.html"""
     instance = lab.launch()
     address = lab.login(instance)
@@ -171,7 +171,7 @@ def test_a_shutdown_that_was_put_off_can_be_called_off(lab: Lab) -> None:
     assert lab.state_of(instance) == "running"
 
 
-def test_a_reboot_brings_the_same_instance_back(lab: Lab) -> None:
+def test_an_instance_keeps_its_files_over_a_reboot(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-reboot.html"""
     instance = lab.launch()
     address = lab.login(instance)
@@ -181,7 +181,7 @@ def test_a_reboot_brings_the_same_instance_back(lab: Lab) -> None:
     assert lab.ssh(lab.login(instance), "ls").stdout == "marker\n"
 
 
-def test_sessions_die_with_their_instance(lab: Lab) -> None:
+def test_ssh_sessions_end_with_their_instance(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html"""
     instance = lab.launch()
     argv = [*lab.ssh_argv(lab.login(instance)), "echo in; sleep 60"]
@@ -192,7 +192,7 @@ def test_sessions_die_with_their_instance(lab: Lab) -> None:
         assert session.wait(5) == 255
 
 
-def test_an_image_without_cloud_init_lets_root_in_by_key_pair_only(lab: Lab) -> None:
+def test_an_image_without_cloud_init_has_the_login_root_with_the_key_pair_only(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/AMIs.html"""
     found = lab.ec2.describe_images(Filters=[{"Name": "name", "Values": ["NetBSD-*"]}])["Images"]
     assert [image["ImageId"] for image in found] == ["ami-0000000000000eb5d"]
@@ -204,8 +204,8 @@ def test_an_image_without_cloud_init_lets_root_in_by_key_pair_only(lab: Lab) -> 
     assert lab.ssh(address, "true", "backup").returncode == 255
 
 
-def test_sshd_may_never_come(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """EC2_LAB_BOOT=never: an operating system that hangs, which EC2 calls running."""
+def test_sshd_never_starts_if_the_settings_say_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """EC2_LAB_BOOT=never stands for an operating system that hangs, whose instance EC2 shows as running."""
     with running_lab(tmp_path_factory.mktemp("never"), EC2_LAB_BOOT="never") as lab, lab.network():
         instance = lab.launch()
         address = lab.wait_state(instance, "running")["PublicIpAddress"]
@@ -214,7 +214,7 @@ def test_sshd_may_never_come(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert "refused" in lab.ssh(address, "true").stderr
 
 
-def test_what_bootcmd_leaves_running_lives_on_and_it_runs_again_at_each_boot(lab: Lab) -> None:
+def test_bootcmd_runs_at_each_boot_and_its_background_processes_go_on(lab: Lab) -> None:
     """https://docs.cloud-init.io/en/latest/reference/modules.html#bootcmd (frequency: always)"""
     loop = "echo armed >/dev/console; exec setsid -f sleep 4321 </dev/null >/dev/null 2>&1"
     text = "#cloud-config\n" + json.dumps({"bootcmd": [["sh", "-c", loop]]})
@@ -227,13 +227,15 @@ def test_what_bootcmd_leaves_running_lives_on_and_it_runs_again_at_each_boot(lab
     assert lab.ec2.get_console_output(InstanceId=instance)["Output"].count("armed\n") == 2
 
 
-def test_what_is_written_to_the_console_is_in_its_output_to_the_last_word(lab: Lab) -> None:
+def test_all_that_is_written_to_the_console_is_in_its_output(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-console.html"""
     instance = lab.launch()
     address = lab.login(instance)
     lab.ssh(address, "echo first | sudo tee /dev/console")
     ticks = lab.ssh(address, "cut -d' ' -f15 /proc/1/stat; sleep 1; cut -d' ' -f15 /proc/1/stat").stdout.split()
-    assert int(ticks[1]) - int(ticks[0]) < 5, "pid 1 is busy, hundredths of a second in the kernel"
+    assert int(ticks[1]) - int(ticks[0]) < 5, (
+        "PID 1 uses no processor time while nothing happens (hundredths of a second)"
+    )
     lab.ssh(address, "sudo sh -c 'echo last words >/dev/console; poweroff'")
     lab.wait_state(instance, "terminated")
     output = lab.ec2.get_console_output(InstanceId=instance)["Output"]

@@ -1,4 +1,4 @@
-"""RunInstances and what surrounds it: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html"""
+"""RunInstances and the calls that go with it: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html"""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def disk(size: int = 1, device: str = "/dev/sdf", **ebs: Any) -> dict[str, Any]:
         ({"DryRun": True, "Placement": {"AvailabilityZone": "us-east-1e"}}, "Unsupported", "us-east-1e"),
     ],
 )
-def test_launches_that_cannot_be_are_refused_before_anything_is_made(
-    lab: Lab, wrong: Any, code: str, words: str
-) -> None:
+def test_an_invalid_launch_is_refused_before_anything_is_made(lab: Lab, wrong: Any, code: str, words: str) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
     before = (lab.ec2.describe_volumes()["Volumes"], len(lab.ec2.describe_instances()["Reservations"]))
     found, message = code_of(lab.ec2.run_instances, **wanted(lab, **wrong))
@@ -54,7 +52,7 @@ def test_launches_that_cannot_be_are_refused_before_anything_is_made(
     assert (lab.ec2.describe_volumes()["Volumes"], len(lab.ec2.describe_instances()["Reservations"])) == before
 
 
-def test_the_zone_must_be_the_subnets(lab: Lab) -> None:
+def test_the_zone_must_be_that_of_the_subnet(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html"""
     subnets = {entry["AvailabilityZone"]: entry["SubnetId"] for entry in lab.ec2.describe_subnets()["Subnets"]}
     zones = lab.ec2.describe_availability_zones()["AvailabilityZones"]
@@ -67,7 +65,7 @@ def test_the_zone_must_be_the_subnets(lab: Lab) -> None:
     assert (instance["Placement"]["AvailabilityZone"], instance["SubnetId"]) == ("us-east-1b", subnets["us-east-1b"])
 
 
-def test_a_client_token_launches_once(lab: Lab) -> None:
+def test_calls_with_the_same_client_token_take_effect_once(lab: Lab) -> None:
     """https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html"""
     arguments = wanted(lab, ClientToken="once")
     first = lab.ec2.run_instances(**arguments)
@@ -79,7 +77,7 @@ def test_a_client_token_launches_once(lab: Lab) -> None:
     assert code_of(lab.ec2.create_volume, **{**volume, "Size": 2})[0] == "IdempotentParameterMismatch"
 
 
-def test_the_public_parameters_name_images_that_launch_in_every_region(lab: Lab) -> None:
+def test_in_every_region_the_public_parameters_name_images_that_can_be_launched(lab: Lab) -> None:
     """https://docs.aws.amazon.com/linux/al2023/ug/ec2.html"""
     for region in [entry["RegionName"] for entry in lab.ec2.describe_regions()["Regions"]]:
         ssm, ec2 = lab.client("ssm", region), lab.client("ec2", region)
@@ -118,7 +116,7 @@ def test_every_call_is_logged(lab: Lab) -> None:
     assert (second["service"], second["action"], second["error"]) == ("ssm", "GetParameter", None)
 
 
-def test_callers_learn_their_address_over_https(lab: Lab) -> None:
+def test_checkip_answers_over_https_with_the_callers_address(lab: Lab) -> None:
     """https://checkip.amazonaws.com"""
     code = "import urllib.request as r; print(r.urlopen('https://checkip.amazonaws.com').read())"
     command = ["nsenter", "-t", str(lab.process.pid), "-m", "-n", sys.executable, "-c", code]

@@ -11,7 +11,7 @@ def reachable(lab: Lab, address: str) -> bool:
     return lab.ssh(address, "true", "ec2-user", "-o", "ConnectTimeout=1").returncode == 0
 
 
-def test_the_default_group_lets_no_ssh_in_and_gives_no_answer(lab: Lab) -> None:
+def test_the_default_group_drops_ssh_without_an_answer(lab: Lab) -> None:
     """https://docs.aws.amazon.com/vpc/latest/userguide/default-security-group.html"""
     instance = lab.launch(SecurityGroupIds=None)
     address = lab.wait_state(instance, "running")["PublicIpAddress"]
@@ -21,12 +21,12 @@ def test_the_default_group_lets_no_ssh_in_and_gives_no_answer(lab: Lab) -> None:
     assert code_of(lab.ec2.delete_security_group, GroupId=groups[0]["GroupId"])[0] == "DependencyViolation"
 
 
-def test_a_rule_opens_the_port_at_once_and_taking_it_away_spares_connections_that_stand(lab: Lab) -> None:
+def test_a_new_rule_works_at_once_and_its_removal_spares_open_connections(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html"""
     other = lab.open_group("10.0.0.0/8")
     instance = lab.launch(SecurityGroupIds=[other])
     address = lab.wait_state(instance, "running")["PublicIpAddress"]
-    assert not reachable(lab, address), "the rule is for others"
+    assert not reachable(lab, address), "the rule is for other addresses"
     lab.ec2.authorize_security_group_ingress(GroupId=other, IpPermissions=[ssh_rule("127.0.0.0/8")])
     lab.login(instance)
     with subprocess.Popen(
@@ -42,7 +42,7 @@ def test_a_rule_opens_the_port_at_once_and_taking_it_away_spares_connections_tha
         assert session.stdout.readline() == "after\n"
 
 
-def test_a_rule_for_another_port_does_not_let_ssh_in(lab: Lab) -> None:
+def test_a_rule_for_other_ports_does_not_allow_ssh(lab: Lab) -> None:
     """https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html"""
     group = lab.ec2.create_security_group(GroupName="web", Description="web")["GroupId"]
     rule = {**ssh_rule("0.0.0.0/0"), "FromPort": 23, "ToPort": 443}
@@ -52,7 +52,7 @@ def test_a_rule_for_another_port_does_not_let_ssh_in(lab: Lab) -> None:
     assert not reachable(lab, address)
 
 
-def test_a_group_can_be_deleted_once_its_instance_is_terminated_and_not_before(lab: Lab) -> None:
+def test_a_group_can_be_deleted_only_after_its_instance_is_terminated(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteSecurityGroup.html"""
     group = lab.open_group()
     instance = lab.launch(SecurityGroupIds=[group])

@@ -1,4 +1,4 @@
-"""EC2_LAB_POLICY: what the lab's caller may do. tests/unit/test_iam_policy.py tests how a policy is evaluated."""
+"""EC2_LAB_POLICY in a running lab. tests/unit/test_iam_policy.py tests how a policy is evaluated."""
 
 import json
 
@@ -23,7 +23,7 @@ POLICY = {
 }
 
 
-def test_the_caller_may_do_what_the_policy_allows_and_the_root_user_all(tmp_path):
+def test_the_caller_may_do_only_what_the_policy_allows_and_the_root_user_everything(tmp_path):
     (tmp_path / "policy.json").write_text(json.dumps(POLICY))
     with running_lab(tmp_path, EC2_LAB_POLICY=str(tmp_path / "policy.json")) as lab, lab.network():
         volume = lab.create_volume()

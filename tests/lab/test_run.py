@@ -1,4 +1,4 @@
-"""`lab/run` itself: its exit status, its signals, and that nothing stays behind whatever way it ends."""
+"""`lab/run`: its exit status, its signals, and that nothing is left when it ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def run(*command: str, state: Path | None = None) -> tuple[int, str, str]:
         return process.returncode, out, err
 
 
-def belongings(mark: str) -> list[str]:
-    """Processes, loop devices and mounts whose description has `mark` in it."""
+def leftovers(mark: str) -> list[str]:
+    """Descriptions of the processes, loop devices and mounts that have `mark` in their command, variables or path."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -67,15 +67,15 @@ def belongings(mark: str) -> list[str]:
     return found + [line for line in loops + mounts if mark in line]
 
 
-def test_the_status_is_the_commands_and_the_lab_says_nothing() -> None:
+def test_the_exit_status_is_that_of_the_command_and_the_lab_prints_nothing() -> None:
     assert run("sh", "-c", "cat; echo out; echo err >&2; exit 7") == (7, "out\n", "err\n")
 
 
-def test_a_command_ended_by_a_signal_gives_128_and_its_number() -> None:
+def test_a_command_that_a_signal_ends_gives_128_plus_its_number() -> None:
     assert run("sh", "-c", "kill -TERM $$")[0] == 128 + signal.SIGTERM
 
 
-def test_a_command_that_is_not_there_is_127() -> None:
+def test_a_command_that_is_not_found_gives_127() -> None:
     status, out, err = run("no-such-command")
     assert (status, out, err) == (127, "", "lab/run: error: no-such-command: not found\n")
 
@@ -91,14 +91,14 @@ def test_wrong_usage_and_wrong_settings_are_refused(tmp_path: Path, monkeypatch:
     assert (status, err) == (2, "lab/run: error: EC2_LAB_DEVICES is 'scsi': set it to nitro or xen\n")
 
 
-def test_without_root_it_says_so() -> None:
+def test_without_root_the_message_asks_for_it() -> None:
     command = [sys.executable, "-c", "import os; from lab.cli import main; os.setuid(65534); print(main(['true']))"]
     result = subprocess.run(command, cwd=RUN.parent.parent, capture_output=True, text=True, check=False)
     assert result.stdout == "69\n"
     assert "needs root" in result.stderr
 
 
-def test_the_state_directory_is_kept_if_named_and_else_removed(tmp_path: Path) -> None:
+def test_a_state_directory_that_the_user_named_is_kept_and_any_other_is_removed(tmp_path: Path) -> None:
     named = tmp_path / "state"
     assert run("sh", "-c", 'echo "$EC2_LAB_STATE"', state=named)[1] == f"{named}\n"
     assert (named / "calls.jsonl").exists()
@@ -107,7 +107,7 @@ def test_the_state_directory_is_kept_if_named_and_else_removed(tmp_path: Path) -
     assert not mine.exists()
 
 
-def test_signals_reach_the_command(tmp_path: Path) -> None:
+def test_signals_are_passed_on_to_the_command(tmp_path: Path) -> None:
     script = 'trap "echo caught; exit 3" TERM; echo ready; while :; do sleep 0.05; done'
     with start("sh", "-c", script) as process:
         assert process.stdout
@@ -117,7 +117,7 @@ def test_signals_reach_the_command(tmp_path: Path) -> None:
         assert process.wait(10) == 3
 
 
-def test_the_users_account_is_out_of_reach() -> None:
+def test_a_command_cannot_reach_the_users_own_account() -> None:
     variables = json.loads(
         run("env", "AWS_PROFILE=", sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))")[1]
     )
@@ -127,22 +127,22 @@ def test_the_users_account_is_out_of_reach() -> None:
 
 
 @pytest.mark.parametrize("how", ["end", "TERM", "KILL"])
-def test_nothing_stays_behind(tmp_path: Path, how: str) -> None:
+def test_nothing_is_left_after_the_lab_has_ended(tmp_path: Path, how: str) -> None:
     state = tmp_path / "state"
     with start("python", "-c", LAUNCH, str(tmp_path), state=state) as process:
         assert process.stdout
         assert process.stdout.readline().startswith("i-"), process.stderr and process.stderr.read()
-        assert any("loop" in line for line in belongings(str(state)[-20:]) + belongings(str(state)))
+        assert any("loop" in line for line in leftovers(str(state)[-20:]) + leftovers(str(state)))
         if how == "end":
             assert process.stdin
             process.stdin.close()
         else:
             process.send_signal(getattr(signal, f"SIG{how}"))
         process.wait(20)
-    wait_for(lambda: not belongings(str(state)), f"all to be gone, not {belongings(str(state))}", 5)
+    wait_for(lambda: not leftovers(str(state)), f"all of the lab to be gone; there was {leftovers(str(state))}", 5)
 
 
-def test_two_labs_run_at_once_and_know_nothing_of_each_other(tmp_path: Path) -> None:
+def test_two_labs_run_at_once_and_do_not_see_each_other(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with running_lab(tmp_path / "a") as first, running_lab(tmp_path / "b") as second:
@@ -152,6 +152,6 @@ def test_two_labs_run_at_once_and_know_nothing_of_each_other(tmp_path: Path) -> 
             name = first.ssh(address, "hostname; touch mine").stdout
         with second.network():
             two = second.launch()
-            assert second.login(two) == address, "each has the addresses to itself"
+            assert second.login(two) == address, "each lab has a network of its own, so both use the same address"
             assert second.ssh(address, "hostname; ls").stdout == name
             assert len(second.ec2.describe_instances()["Reservations"]) == 1

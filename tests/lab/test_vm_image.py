@@ -1,4 +1,4 @@
-"""The image's cache and recipe, without building it: `make e2e` does that."""
+"""The cache of images and the hash of the recipe. No image is built here; `make e2e` builds one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lab.api import images
 from lab.process import cloudinit
 from lab.vm import image
 
-# Stands for recipe/build: the same arguments and results.
+# A stand-in for recipe/build, with the same arguments and output files.
 BUILD = '#!/bin/sh\necho "$1" >>"{count}"\ncd "$2" && touch kernel initrd disk && echo UUID=1234 >root\n'
 
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A recipe that is quick, in place of the real one; what it built is counted in tmp_path/count, a line each."""
+    """A quick recipe in place of the real one. Each build adds a line to tmp_path/count."""
     directory = tmp_path / "recipe"
     directory.mkdir()
     set_build(directory, BUILD.format(count=tmp_path / "count"))
@@ -40,7 +40,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def quiet(line: str) -> None:
-    pytest.fail(f"nothing should have been said: {line}")
+    pytest.fail(f"unexpected message: {line}")
 
 
 def real_files() -> list[Path]:
@@ -48,7 +48,7 @@ def real_files() -> list[Path]:
 
 
 @pytest.mark.parametrize("changed", real_files(), ids=str)
-def test_any_change_of_the_recipe_makes_another_image(changed: Path, tmp_path: Path) -> None:
+def test_any_change_of_the_recipe_changes_the_hash(changed: Path, tmp_path: Path) -> None:
     copy = tmp_path / "recipe"
     shutil.copytree(image.RECIPE, copy)
     before = image.recipe_hash(image.RECIPE, image.RELEASE)
@@ -60,19 +60,19 @@ def test_any_change_of_the_recipe_makes_another_image(changed: Path, tmp_path: P
     assert len({before, after, image.recipe_hash(copy, image.RELEASE)}) == 3
 
 
-def test_a_file_that_may_be_run_or_not_makes_another_image(recipe: Path) -> None:
+def test_a_change_of_an_executable_bit_changes_the_hash(recipe: Path) -> None:
     before = image.recipe_hash(recipe, "bookworm")
     (recipe / "build").chmod(0o644)
     assert image.recipe_hash(recipe, "bookworm") != before
 
 
-def test_another_debian_release_makes_another_image(recipe: Path) -> None:
+def test_another_debian_release_changes_the_hash(recipe: Path) -> None:
     hashes = {image.recipe_hash(recipe, release) for release in ("bookworm", "trixie")}
     assert len(hashes) == 2
     assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in hashes)
 
 
-def test_the_image_is_built_once_and_then_found(recipe: Path, tmp_path: Path) -> None:
+def test_the_image_is_built_once_and_then_taken_from_the_cache(recipe: Path, tmp_path: Path) -> None:
     said: list[str] = []
     built = image.ensure(said.append, environ(tmp_path))
     assert len(said) == 1
@@ -87,7 +87,7 @@ def test_the_image_is_built_once_and_then_found(recipe: Path, tmp_path: Path) ->
     assert (tmp_path / "count").read_text().split() == [image.RELEASE]
 
 
-def test_an_image_that_is_there_needs_no_programs_and_no_lock(
+def test_an_image_in_the_cache_needs_no_programs_and_no_lock(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = image.ensure(lambda line: None, environ(tmp_path))
@@ -99,7 +99,7 @@ def test_an_image_that_is_there_needs_no_programs_and_no_lock(
     assert list(built.directory.parent.iterdir()) == [built.directory]
 
 
-def test_a_build_that_fails_leaves_only_its_log_and_tells_the_cause_in_one_line(recipe: Path, tmp_path: Path) -> None:
+def test_a_build_that_fails_leaves_only_its_log_and_the_message_has_the_cause(recipe: Path, tmp_path: Path) -> None:
     set_build(
         recipe,
         """#!/bin/sh
@@ -120,7 +120,7 @@ def test_a_build_that_fails_leaves_only_its_log_and_tells_the_cause_in_one_line(
     assert sorted(path.suffix for path in log.parent.iterdir()) == [".lock", ".log"]
 
 
-def test_what_a_killed_build_left_is_no_image_and_is_removed(recipe: Path, tmp_path: Path) -> None:
+def test_the_remains_of_a_killed_build_are_removed_and_not_used(recipe: Path, tmp_path: Path) -> None:
     store = tmp_path / "cache" / "images"
     partial = store / f"{image.recipe_hash(recipe, image.RELEASE)}.partial"
     partial.mkdir(parents=True)
@@ -130,7 +130,7 @@ def test_what_a_killed_build_left_is_no_image_and_is_removed(recipe: Path, tmp_p
     assert not partial.exists()
 
 
-def test_two_labs_that_start_together_build_once(recipe: Path, tmp_path: Path) -> None:
+def test_two_labs_that_start_together_build_one_image(recipe: Path, tmp_path: Path) -> None:
     go = tmp_path / "go"
     os.mkfifo(go)
     build = BUILD.format(count=tmp_path / "count")
@@ -153,13 +153,13 @@ def test_two_labs_that_start_together_build_once(recipe: Path, tmp_path: Path) -
     assert (tmp_path / "count").read_text().split() == [image.RELEASE]
 
 
-def test_what_is_missing_is_told_in_one_line_with_the_packages_that_have_it() -> None:
+def test_programs_that_a_build_needs_are_named_with_their_packages() -> None:
     text = "cannot build the image of virtual machines: mmdebstrap, sfdisk, mke2fs not found:"
     assert image.missing("", root=True) == f"{text} apt-get install e2fsprogs fdisk mmdebstrap"
     assert "fakeroot" in image.missing("", root=False)
 
 
-def test_a_missing_package_is_told_before_anything_is_made(
+def test_nothing_is_built_while_a_program_is_missing(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "PROGRAMS", {"no-such-program": "some-package"})
@@ -168,13 +168,13 @@ def test_a_missing_package_is_told_before_anything_is_made(
     assert [path.suffix for path in (tmp_path / "cache" / "images").iterdir()] == [".lock"]
 
 
-def test_a_cache_that_cannot_be_written_is_told(recipe: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_named_in_the_message(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     with pytest.raises(image.ImageError, match=r"cannot build the image of virtual machines in .*/cache/images: "):
         image.ensure(quiet, environ(tmp_path))
 
 
-def test_images_are_kept_in_the_users_cache_unless_told_otherwise() -> None:
+def test_images_are_in_the_users_cache_by_default() -> None:
     assert image.images({"HOME": "/home/me"}) == Path("/home/me/.cache/ec2-lab/images")
     assert image.images({"HOME": "/home/me", "XDG_CACHE_HOME": "/c"}) == Path("/c/ec2-lab/images")
     assert image.images({"HOME": "/home/me", "XDG_CACHE_HOME": "/c", "EC2_LAB_CACHE": "/d"}) == Path("/d/images")
@@ -188,7 +188,7 @@ def test_the_command_prints_the_directory_and_nothing_else(
     assert capsys.readouterr().out == f"{tmp_path}\n"
 
 
-def test_virtual_machines_are_set_up_like_instances_that_are_processes() -> None:
+def test_virtual_machines_have_the_same_cloud_init_settings_as_process_trees() -> None:
     text = (image.RECIPE / "files/etc/cloud/cloud.cfg.d/90_ec2.cfg").read_text()
     config = yaml.safe_load(text)
     amazon = next(entry for entry in images.images("us-east-1") if entry.kind == "al2023")
@@ -198,7 +198,7 @@ def test_virtual_machines_are_set_up_like_instances_that_are_processes() -> None
     assert config["datasource_list"] == ["Ec2"]
 
 
-def test_nothing_of_the_product_is_in_the_image() -> None:
+def test_the_image_has_no_file_of_the_product() -> None:
     for path in real_files():
         assert "ec2_backup" not in (image.RECIPE / path).read_text()
         assert "ec2-backup" not in (image.RECIPE / path).read_text()

@@ -1,4 +1,4 @@
-"""The life of a virtual machine, with a QEMU that is none: what is done to it, and in which order."""
+"""What a virtual machine does with QEMU, and in which order. QEMU is a stand-in: fake_qemu.py."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.lab import fake_qemu
 from tests.lab.harness import wait_for
 
 ROOT = Disk("nvme0n1", 0, 0, 8 << 30, "vol0aa", "vol-0aa", "/s/vol-0aa.img")
-BORN = Disk("nvme1n1", 0, 0, 1 << 30, "vol0bb", "vol-0bb", "/s/vol-0bb.img")
-LATER = Disk("nvme2n1", 0, 0, 1 << 30, "vol0cc", "vol-0cc", "/s/vol-0cc.img")
+AT_START = Disk("nvme1n1", 0, 0, 1 << 30, "vol0bb", "vol-0bb", "/s/vol-0bb.img")
+PLUGGED = Disk("nvme2n1", 0, 0, 1 << 30, "vol0cc", "vol-0cc", "/s/vol-0cc.img")
 
 
-class NoNetwork:
-    """Notes what is asked of the network."""
+class FakeNetwork:
+    """A stand-in for the network that lists the ports."""
 
     def __init__(self) -> None:
         self.ports: list[str] = []
@@ -38,11 +38,11 @@ class NoNetwork:
 
 
 class Stage:
-    """One machine, and what it did."""
+    """A machine, and the commands that it sent to QEMU."""
 
     def __init__(self, directory: Path, **spec: Any) -> None:
         self.directory = directory
-        self.network = NoNetwork()
+        self.network = FakeNetwork()
         self.ends: list[int] = []
         facts = {
             "id": "i-0123456789abcdef0",
@@ -51,7 +51,7 @@ class Stage:
             "address": "172.31.1.1",
             "hostname": "ip-172-31-1-1",
             "root": ROOT.volume,
-            "disks": [ROOT.as_dict(), BORN.as_dict()],
+            "disks": [ROOT.as_dict(), AT_START.as_dict()],
             "boot": 0.0,
         }
         platform = qemu.Platform("/i/kernel", "/i/initrd", "/i/disk", "UUID=1", "tcg")
@@ -60,7 +60,7 @@ class Stage:
             {**facts, **spec},
             lambda _, status: self.ends.append(status),
             platform,
-            self.network,  # type: ignore[arg-type]  # as much of it as a machine uses
+            self.network,  # type: ignore[arg-type]  # it has the methods that a machine uses
             Settings(instances="vm"),
         )
 
@@ -101,29 +101,29 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         made.machine.kill()
 
 
-def test_a_machine_that_powers_itself_off_ends_so(stage: Callable[..., Stage]) -> None:
+def test_a_machine_whose_system_shuts_down_ends_as_powered_off(stage: Callable[..., Stage]) -> None:
     made = stage()
     made.machine.stop()
     assert made.ended() == POWERED_OFF
     assert made.commands[-1] == "system_powerdown"
 
 
-def test_one_that_is_deaf_is_stopped_by_force(stage: Callable[..., Stage], tmp_path: Path) -> None:
-    (tmp_path / "deaf").touch()
+def test_a_machine_that_does_not_respond_is_stopped_by_force(stage: Callable[..., Stage], tmp_path: Path) -> None:
+    (tmp_path / "unresponsive").touch()
     made = stage()
     made.machine.stop()
     assert made.ended() != POWERED_OFF
-    assert made.commands.count("system_powerdown") > 1, "it may hear it later"
+    assert made.commands.count("system_powerdown") > 1, "it is asked again, because it may respond later"
 
 
-def test_one_that_is_killed_is_gone_when_that_returns(stage: Callable[..., Stage]) -> None:
+def test_a_machine_has_ended_when_kill_returns(stage: Callable[..., Stage]) -> None:
     made = stage()
     made.machine.kill()
     assert not made.machine.alive
     assert made.ended() != POWERED_OFF
 
 
-def test_a_reboot_shuts_the_system_down_and_starts_it_anew(stage: Callable[..., Stage]) -> None:
+def test_a_reboot_shuts_the_system_down_and_resets_the_machine(stage: Callable[..., Stage]) -> None:
     made = stage()
     made.machine.reboot()
     assert made.commands == [
@@ -135,61 +135,61 @@ def test_a_reboot_shuts_the_system_down_and_starts_it_anew(stage: Callable[..., 
     ]
     assert made.machine.alive
     made.machine.kill()
-    assert made.ended() != POWERED_OFF, "what it did for the reboot does not count"
+    assert made.ended() != POWERED_OFF, "the shutdown of the reboot must not count as a power-off"
 
 
-def test_a_reboot_resets_one_that_is_deaf(stage: Callable[..., Stage], tmp_path: Path) -> None:
-    (tmp_path / "deaf").touch()
+def test_a_reboot_resets_a_machine_that_does_not_respond(stage: Callable[..., Stage], tmp_path: Path) -> None:
+    (tmp_path / "unresponsive").touch()
     made = stage()
     made.machine.reboot()
     assert made.commands[-3:] == ["system_reset", "set-action poweroff", "cont"]
 
 
-def test_a_disk_is_plugged_where_none_is_and_one_that_is_there_is_not_plugged_again(
+def test_a_disk_gets_a_free_port_and_is_plugged_only_once(
     stage: Callable[..., Stage],
 ) -> None:
     made = stage()
-    made.machine.plug(BORN)
-    made.machine.plug(LATER)
-    made.machine.plug(LATER)
+    made.machine.plug(AT_START)
+    made.machine.plug(PLUGGED)
+    made.machine.plug(PLUGGED)
     assert [command.split()[0] for command in made.commands] == ["blockdev-add", "device_add"]
-    assert made.commands[1].endswith(" port1"), "port0 has the one from the start"
+    assert made.commands[1].endswith(" port1"), "port0 has the disk from the start"
 
 
-def test_a_disk_is_gone_when_the_guest_has_let_it_go_and_its_file_is_closed(stage: Callable[..., Stage]) -> None:
+def test_unplugging_waits_for_the_guest_and_closes_the_file(stage: Callable[..., Stage]) -> None:
     made = stage()
-    made.machine.unplug(BORN)
+    made.machine.unplug(AT_START)
     assert made.commands == ["device_del vol0bb", "blockdev-del volume-vol0bb", "blockdev-del volume-vol0bb"]
-    made.machine.plug(BORN)
-    assert made.commands[-1].endswith(" port0"), "its port is free again"
+    made.machine.plug(AT_START)
+    assert made.commands[-1].endswith(" port0"), "its port must be free again"
 
 
-def test_a_disk_that_never_was_there_needs_no_unplugging(stage: Callable[..., Stage]) -> None:
+def test_unplugging_a_disk_that_was_never_plugged_does_nothing(stage: Callable[..., Stage]) -> None:
     made = stage()
-    made.machine.unplug(LATER)
+    made.machine.unplug(PLUGGED)
     assert made.commands == []
 
 
-def test_a_disk_of_a_deaf_machine_goes_when_the_machine_does(stage: Callable[..., Stage], tmp_path: Path) -> None:
-    (tmp_path / "deaf").touch()
+def test_unplugging_from_a_machine_that_does_not_respond_ends_with_the_machine(
+    stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    (tmp_path / "unresponsive").touch()
     made = stage()
-    worker = threading.Thread(target=made.machine.unplug, args=(BORN,))
+    worker = threading.Thread(target=made.machine.unplug, args=(AT_START,))
     worker.start()
-    wait_for(lambda: made.commands.count("device_del vol0bb") > 1, "it to be asked again")
+    wait_for(lambda: made.commands.count("device_del vol0bb") > 1, "the guest to be asked again")
     made.machine.kill()
     worker.join(5)
     assert not worker.is_alive()
 
 
-def test_a_machine_that_boots_late_is_held_and_one_that_never_does_stays_so(
-    stage: Callable[..., Stage], tmp_path: Path
-) -> None:
+def test_a_machine_is_held_until_its_boot_time_or_for_ever(stage: Callable[..., Stage], tmp_path: Path) -> None:
     never = stage(boot=None)
-    wait_for((tmp_path / "root.qcow2").exists, "the root disk of the one, which is where the other looks for its own")
+    wait_for((tmp_path / "root.qcow2").exists, "the root disk, whose file both machines use")
     late = stage(boot=0.2)
     wait_for(lambda: "cont" in late.commands, "the boot")
     assert never.machine.alive
-    assert late.commands.count("cont") == 1, "both write to the same file"
+    assert late.commands.count("cont") == 1, "both machines write to this file"
 
 
 def test_the_root_disk_is_made_once(stage: Callable[..., Stage], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The instance metadata service; what is expected of it is from the pages that lab/vm/metadata.py names."""
+"""The instance metadata service. The pages that lab/vm/metadata.py names describe what it must do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TOKEN = "X-aws-ec2-metadata-token"
 
 
 class Client:
-    """Asks as one instance."""
+    """Sends requests of one instance."""
 
     def __init__(self, facts: metadata.Facts | None = FACTS, tokens: metadata.Tokens | None = None) -> None:
         self.facts, self.tokens = facts, tokens or metadata.Tokens()
@@ -57,7 +57,7 @@ class Client:
         return reply.body.decode()
 
 
-def test_the_root_lists_versions_and_each_answers_alike() -> None:
+def test_the_root_lists_the_versions_and_all_have_the_same_values() -> None:
     client = Client()
     listed = client.text("/").splitlines()
     assert {"latest", "2009-04-04", "2018-09-24", "2021-03-23"} <= set(listed)
@@ -66,7 +66,7 @@ def test_the_root_lists_versions_and_each_answers_alike() -> None:
     assert client.text("/latest") == "dynamic\nmeta-data\nuser-data"
 
 
-def test_a_directory_lists_what_is_in_it_with_or_without_a_slash_at_the_end() -> None:
+def test_a_directory_is_listed_with_or_without_a_slash_at_the_end() -> None:
     client = Client()
     assert client.text("/latest/meta-data") == client.text("/latest/meta-data/")
     assert {"instance-id", "placement/", "network/"} <= set(client.text("/latest/meta-data/").splitlines())
@@ -87,7 +87,7 @@ def test_the_volumes_of_the_last_start_are_listed() -> None:
     assert client.text("/latest/meta-data/block-device-mapping/ebs1") == "sdf"
 
 
-def test_user_data_comes_as_it_was_given_and_is_404_where_there_is_none() -> None:
+def test_user_data_is_unchanged_and_gives_404_if_there_is_none() -> None:
     binary = b"\x1f\x8b\x00\xff"
     assert Client(replace(FACTS, user_data=binary)).ask("/latest/user-data").body == binary
     nothing = Client(replace(FACTS, user_data=None))
@@ -95,7 +95,7 @@ def test_user_data_comes_as_it_was_given_and_is_404_where_there_is_none() -> Non
     assert "user-data" not in nothing.text("/latest/")
 
 
-def test_private_names_are_those_of_the_region() -> None:
+def test_private_names_are_in_the_domain_of_the_region() -> None:
     assert Client().text("/latest/meta-data/local-hostname") == "ip-172-31-1-1.ec2.internal"
     assert metadata.domain("eu-central-1") == "eu-central-1.compute.internal"
 
@@ -106,13 +106,13 @@ def test_the_identity_document_is_json() -> None:
     assert document["kernelId"] is None
 
 
-def test_tags_are_there_when_the_instance_was_launched_so() -> None:
+def test_tags_are_there_only_if_the_launch_enabled_them() -> None:
     tagged = replace(FACTS, tags={"Name": "a b"})
     assert Client(tagged).text("/latest/meta-data/tags/instance/Name") == "a b"
     assert Client().ask("/latest/meta-data/tags/instance/").status == 404
 
 
-def test_without_a_token_the_answer_depends_on_the_instances_options() -> None:
+def test_whether_a_token_is_needed_depends_on_the_instances_options() -> None:
     assert Client().ask("/latest/meta-data/").status == 200
     strict = Client(replace(FACTS, tokens_required=True))
     assert strict.ask("/latest/meta-data/").status == 401
@@ -121,12 +121,12 @@ def test_without_a_token_the_answer_depends_on_the_instances_options() -> None:
     assert reply.headers == {TTL: "60"}
 
 
-def test_a_token_is_for_one_instance_and_ends() -> None:
+def test_a_token_is_valid_for_one_instance_until_it_expires() -> None:
     now = [0.0]
     tokens = metadata.Tokens(lambda: now[0])
     token = Client(tokens=tokens).token("60")
     other = Client(replace(FACTS, id="i-other"), tokens)
-    assert other.ask("/latest/meta-data/", **{TOKEN: token}).status == 401, "a wrong one is worse than none"
+    assert other.ask("/latest/meta-data/", **{TOKEN: token}).status == 401, "refused although no token is needed"
     now[0] = 59.0
     assert Client(tokens=tokens).ask("/latest/meta-data/", **{TOKEN: token}).status == 200
     now[0] = 60.0
@@ -134,15 +134,15 @@ def test_a_token_is_for_one_instance_and_ends() -> None:
 
 
 @pytest.mark.parametrize("seconds", ["", "0", "21601", "-1", "soon"])
-def test_a_token_is_refused_for_a_time_that_cannot_be(seconds: str) -> None:
+def test_a_token_is_refused_for_an_invalid_time(seconds: str) -> None:
     assert Client().ask("/latest/api/token", "PUT", **{TTL: seconds}).status == 400
 
 
-def test_a_token_is_refused_to_a_proxy() -> None:
+def test_a_token_is_refused_to_a_request_through_a_proxy() -> None:
     assert Client().ask("/latest/api/token", "PUT", **{TTL: "60", "X_Forwarded_For": "10.0.0.1"}).status == 403
 
 
-def test_nobody_else_is_answered_nor_is_anybody_where_the_service_is_off() -> None:
+def test_requests_are_refused_if_the_service_is_off_or_the_caller_is_no_instance() -> None:
     assert Client(None).ask("/latest/meta-data/").status == 404
     assert Client(replace(FACTS, enabled=False)).ask("/latest/meta-data/").status == 403
     assert Client().ask("/latest/meta-data/", "POST").status == 405

@@ -1,4 +1,4 @@
-"""QEMU's command line and monitor."""
+"""The command line of QEMU and the client of its monitor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def values(command: list[str], option: str) -> list[str]:
     return [command[at + 1] for at, word in enumerate(command) if word == option]
 
 
-def test_the_firmware_says_what_ec2s_does() -> None:
+def test_the_firmware_tables_are_like_those_of_ec2() -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html"""
     tables = values(qemu.command(HARDWARE, 7), "-smbios")
     system = next(table for table in tables if table.startswith("type=1,"))
@@ -45,7 +45,7 @@ def test_the_firmware_says_what_ec2s_does() -> None:
     assert f"type=2,manufacturer=Amazon EC2,asset={HARDWARE.id}" in tables
 
 
-def test_a_machine_keeps_its_uuid_and_no_two_have_the_same() -> None:
+def test_the_uuid_of_a_machine_is_stable_and_unique() -> None:
     assert qemu.system_uuid("i-0a") == qemu.system_uuid("i-0a") != qemu.system_uuid("i-0b")
 
 
@@ -58,7 +58,7 @@ def test_the_serial_of_a_volume_is_its_id_without_the_dash() -> None:
     ]
 
 
-def test_in_the_manner_of_xen_a_disk_is_known_by_its_name() -> None:
+def test_on_xen_the_serial_of_a_disk_is_its_name() -> None:
     disks = {name: dataclasses.replace(disk, name=name) for name, disk in (("xvda", ROOT), ("xvdf", DATA))}
     hardware = dataclasses.replace(HARDWARE, xen=True, root_disk=disks["xvda"], disks=(disks["xvdf"],))
     devices = [json.loads(text) for text in values(qemu.command(hardware, 7), "-device") if text.startswith("{")]
@@ -68,7 +68,7 @@ def test_in_the_manner_of_xen_a_disk_is_known_by_its_name() -> None:
     ]
 
 
-def test_the_file_of_a_data_volume_is_opened_as_it_is_and_the_roots_is_an_overlay() -> None:
+def test_data_volumes_are_raw_files_and_the_root_disk_is_an_overlay() -> None:
     nodes = [json.loads(text) for text in values(qemu.command(HARDWARE, 7), "-blockdev")]
     assert [(node["driver"], node["file"]["filename"]) for node in nodes] == [
         ("qcow2", "/s/a,b/root.qcow2"),
@@ -76,12 +76,12 @@ def test_the_file_of_a_data_volume_is_opened_as_it_is_and_the_roots_is_an_overla
     ]
 
 
-def test_a_comma_in_a_path_ends_no_option() -> None:
+def test_a_comma_in_a_path_is_escaped() -> None:
     (console,) = (text for text in values(qemu.command(HARDWARE, 7), "-chardev") if "console" in text)
     assert console == "file,id=console,path=/s/a,,b/console.log,append=on"
 
 
-def test_a_machine_that_is_held_does_not_run_yet() -> None:
+def test_a_machine_that_is_held_starts_with_its_processor_stopped() -> None:
     assert "-S" not in qemu.command(HARDWARE, 7)
     assert "-S" in qemu.command(dataclasses.replace(HARDWARE, held=True), 7)
 
@@ -135,7 +135,7 @@ def run(call: object, results: list[object]) -> threading.Thread:
     return thread
 
 
-def test_a_command_waits_for_the_greeting_and_gets_its_own_answer(fake: Fake) -> None:
+def test_a_command_waits_for_the_greeting_and_returns_its_own_answer(fake: Fake) -> None:
     results: list[object] = []
     first = run(lambda: fake.monitor.execute("query-status"), results)
     fake.greet()
@@ -148,7 +148,7 @@ def test_a_command_waits_for_the_greeting_and_gets_its_own_answer(fake: Fake) ->
     assert fake.events == [("RESET", {"guest": True})]
 
 
-def test_a_refusal_is_raised_with_its_class(fake: Fake) -> None:
+def test_an_error_of_qemu_is_raised_with_its_class(fake: Fake) -> None:
     results: list[object] = []
     call = run(lambda: fake.monitor.execute("device_del", id="x"), results)
     fake.greet()
@@ -159,7 +159,7 @@ def test_a_refusal_is_raised_with_its_class(fake: Fake) -> None:
     assert (error.kind, str(error)) == ("DeviceNotFound", "Device 'x' not found")
 
 
-def test_who_waits_when_qemu_ends_is_told_and_so_is_who_asks_later(fake: Fake) -> None:
+def test_commands_fail_when_qemu_ends_and_afterwards(fake: Fake) -> None:
     results: list[object] = []
     call = run(lambda: fake.monitor.execute("cont"), results)
     fake.greet()

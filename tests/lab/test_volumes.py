@@ -17,7 +17,7 @@ BY_ID = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{}"
 
 @pytest.fixture(scope="module")
 def machine(shared_lab: Lab) -> tuple[str, str]:
-    """(ID, address) of an instance in us-east-1a that the tests of this file share."""
+    """(ID, address) of an instance in us-east-1a that the tests of this file use."""
     with shared_lab.network():
         instance = shared_lab.launch()
         return instance, shared_lab.login(instance)
@@ -32,7 +32,7 @@ def attach(lab: Lab, volume: str, instance: str, device: str) -> None:
     wait_for(lambda: lab.volume(volume)["Attachments"][0]["State"] == "attached", f"{volume} to be attached")
 
 
-def test_a_volume_is_creating_and_then_a_sparse_file_of_its_size(lab: Lab) -> None:
+def test_a_volume_is_creating_at_first_and_its_file_is_sparse_and_has_its_size(lab: Lab) -> None:
     """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-describing-volumes.html"""
     answer = lab.ec2.create_volume(Size=7, AvailabilityZone="us-east-1b", VolumeType="gp3", Encrypted=True)
     volume = answer["VolumeId"]
@@ -50,11 +50,11 @@ def test_a_volume_is_creating_and_then_a_sparse_file_of_its_size(lab: Lab) -> No
     assert not lab.image(volume).exists()
 
 
-def test_a_device_that_someone_left_read_only_is_writable(tmp_path: Path) -> None:
-    """The kernel keeps ``blockdev --setro`` with the number of a loop device, for its next user too."""
+def test_a_loop_device_is_writable_although_its_last_user_set_it_read_only(tmp_path: Path) -> None:
+    """The kernel keeps ``blockdev --setro`` with the number of a loop device, also for its next user."""
     image = tmp_path / "image"
     image.write_bytes(bytes(1 << 20))
-    for _ in range(20):  # another test may take the number in between
+    for _ in range(20):  # another process may take the number in between
         first = loop_attach(image)
         node = f"/dev/loop{first.number}"
         try:
@@ -69,10 +69,10 @@ def test_a_device_that_someone_left_read_only_is_writable(tmp_path: Path) -> Non
         finally:
             subprocess.run(["blockdev", "--setrw", node], check=True)
             second.close()
-    raise AssertionError("the kernel never gave the same number twice")
+    raise AssertionError("no second loop device had the same number")
 
 
-def test_the_device_appears_some_time_after_the_attachment_and_goes_with_it(lab: Lab, machine: tuple[str, str]) -> None:
+def test_the_device_appears_after_the_attachment_and_disappears_with_it(lab: Lab, machine: tuple[str, str]) -> None:
     """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-attaching-volume.html"""
     instance, address = machine
     volume = lab.create_volume(2)
@@ -84,7 +84,7 @@ def test_the_device_appears_some_time_after_the_attachment_and_goes_with_it(lab:
     wait_for(lambda: lab.volume(volume)["Attachments"][0]["State"] == "attached", "the attachment")
     wait_for(lambda: lab.ssh(address, f"test -b {device}").returncode == 0, "the device")
     facts = lab.ssh(address, f"readlink {device}; ls /dev/disk/by-id; sudo blockdev --getsize64 {device}").stdout
-    assert facts.startswith("../../nvme1n1\n"), "the name that was asked for means nothing on Nitro"
+    assert facts.startswith("../../nvme1n1\n"), "on Nitro the device does not get the requested name"
     assert f"{volume.replace('-', '')}_1" in facts
     assert str(2 << 30) in facts
     assert lab.ssh(address, f"lsblk -dno SERIAL {device}").stdout.strip() == volume.replace("-", "")
@@ -115,7 +115,7 @@ def test_a_mounted_volume_is_busy_until_it_is_unmounted(lab: Lab, machine: tuple
     wait_for(lambda: lab.volume(volume)["State"] == "available", "the detachment")
 
 
-def test_volumes_are_born_with_the_instance_tagged_and_end_as_their_mapping_says(lab: Lab) -> None:
+def test_volumes_of_a_launch_get_their_tags_and_are_deleted_as_their_mapping_says(lab: Lab) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/block-device-mapping-concepts.html"""
     tags = [{"ResourceType": kind, "Tags": [{"Key": "kind", "Value": kind}]} for kind in ("instance", "volume")]
     mappings = [
@@ -158,7 +158,7 @@ def test_delete_on_termination_can_be_changed_while_the_instance_runs(lab: Lab) 
     assert lab.volume(disks["/dev/sdf"])["State"] == "available"
 
 
-def test_attachments_that_cannot_be_are_refused_with_ec2s_codes(lab: Lab, machine: tuple[str, str]) -> None:
+def test_an_invalid_attachment_is_refused_with_ec2s_error_code(lab: Lab, machine: tuple[str, str]) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AttachVolume.html"""
     instance, _ = machine
     volume, other, elsewhere = lab.create_volume(), lab.create_volume(), lab.create_volume(zone="us-east-1b")
@@ -199,7 +199,7 @@ def test_attachments_that_cannot_be_are_refused_with_ec2s_codes(lab: Lab, machin
         ({"Size": 1, "SnapshotId": "snap-0123"}, "InvalidSnapshot.NotFound", ""),
     ],
 )
-def test_volumes_that_cannot_be_are_refused(lab: Lab, wrong: dict[str, Any], code: str, words: str) -> None:
+def test_an_invalid_volume_is_refused(lab: Lab, wrong: dict[str, Any], code: str, words: str) -> None:
     """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html"""
     wanted = {"AvailabilityZone": "us-east-1a", "VolumeType": "gp3", **wrong}
     found, message = code_of(lab.ec2.create_volume, **wanted)
@@ -207,7 +207,7 @@ def test_volumes_that_cannot_be_are_refused(lab: Lab, wrong: dict[str, Any], cod
     assert words in message
 
 
-def test_a_snapshot_gives_its_bytes_to_a_new_volume(lab: Lab, machine: tuple[str, str]) -> None:
+def test_a_volume_made_from_a_snapshot_has_its_bytes(lab: Lab, machine: tuple[str, str]) -> None:
     """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-snapshots.html"""
     volume = lab.create_volume()
     with lab.image(volume).open("r+b") as handle:
@@ -222,7 +222,7 @@ def test_a_snapshot_gives_its_bytes_to_a_new_volume(lab: Lab, machine: tuple[str
     assert small[0] == "InvalidParameterValue"
 
 
-def test_on_xen_a_device_has_the_name_that_was_asked_for_and_no_serial(
+def test_on_xen_a_device_has_the_requested_name_and_no_serial(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html"""
