@@ -95,6 +95,8 @@ class Reader:
     def requests(self, service: str, operation: str, parameters: Mapping[str, Any]) -> list[Request]:
         """All permissions that a call needs."""
         action = f"{service}:{operation}"
+        if action == "sts:GetCallerIdentity":
+            return []  # https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
         if service == "ssm":
             name = str(parameters.get("Name", "")).lstrip("/")
             owner = "" if name.startswith("aws/service/") else ACCOUNT

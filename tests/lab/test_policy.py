@@ -35,6 +35,9 @@ def test_the_caller_may_do_only_what_the_policy_allows_and_the_root_user_everyth
         ssm = lab.client("ssm")
         assert code_of(ssm.get_parameter, Name="/aws/service/x")[0] == "AccessDeniedException"
 
+        # needs no permission: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+        assert lab.client("sts").get_caller_identity()["Account"] == "123456789012"
+
         root = boto3.client(
             "ec2",
             endpoint_url=lab.environment["AWS_ENDPOINT_URL"],
