@@ -174,7 +174,8 @@ EMPTY_LEADS = re.compile(r"^(?:Failed to describe \w+\.?|Couldn't connect to AWS
 ENCODED = re.compile(r"\.?\s*Encoded authorization failure message: \S+")
 UNABLE_TO_TAG = re.compile(r"Unable to (?:add|delete) tags [\[{].*?[\]}] (?:to|from) (\S+): ")
 
-# What may come after an error in a list of errors: what roles/cleanup and plugins/module_utils/cleanup.py make of it.
+# What may come after an error in a list of errors: what roles/cleanup and plugins/module_utils/_account/leftovers.py
+# make of it.
 _END = r"\.?(?=; (?:instance|volume|security group) \S+ of run | Run the cleanup again|$)"
 _CLIENT_ERROR = re.compile(
     r"An error occurred \((?P<code>[^)]+)\) when calling the (?P<operation>\w+) operation"

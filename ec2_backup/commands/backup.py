@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import FilterError, compose
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import FilterError, compose
 from ec2_backup import dry_run, options
 from ec2_backup.report import Report, failure_status, name, tell_failure
 from ec2_backup.status import Status, UserError

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.catalog import price_table
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.catalog import price_table
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags
 from ec2_backup import options
 from ec2_backup.progress import binary

@@ -8,7 +8,10 @@ import os
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import catalog, cleanup, estimate, filters, flags, plan
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import flags
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account import catalog, estimate, plan
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account import leftovers as cleanup
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import filters
 
 
 def _filter(function):

@@ -62,7 +62,7 @@ import time
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import (
     BUSY,
     INSTANCE_ID,
     NETWORK,
@@ -70,7 +70,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import (
     error_code,
     patiently,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.cleanup import RUN_ID
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.leftovers import RUN_ID
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError

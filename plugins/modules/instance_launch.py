@@ -124,7 +124,7 @@ import uuid
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_specifications
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import error_code, patiently, rehearse
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import error_code, patiently, rehearse
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError

@@ -75,7 +75,12 @@ import time
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, POLL_SECONDS, error_code, patiently
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import (
+    BUSY,
+    POLL_SECONDS,
+    error_code,
+    patiently,
+)
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError

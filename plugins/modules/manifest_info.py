@@ -82,25 +82,25 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import ARGUMENTS, remote_command
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_read import peek_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import printable
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.read import peek_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import (
     encrypts,
     inverse_program,
     known_inverse,
     programs,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import (
     ManifestError,
     decode,
     is_ours,
     is_tar,
     is_writing,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import StreamError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.receive import peek
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import expand_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import printable
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import peek
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
 
 OPTIONS = {"local": "-l (ec2_backup_restore_local_filter)", "remote": "-r (ec2_backup_restore_remote_filter)"}
 

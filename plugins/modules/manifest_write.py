@@ -85,13 +85,13 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import ARGUMENTS, PREFIX, remote_command
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import put_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import complete, encode
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import StreamError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.receive import Session
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.selection import record
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import expand_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, PREFIX, remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import put_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import complete, encode
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import Session
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.selection import record
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERSION
 
 

@@ -76,7 +76,12 @@ import functools
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import ansible_dict_to_boto3_tag_list
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, error_code, patiently, rehearse
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import (
+    BUSY,
+    error_code,
+    patiently,
+    rehearse,
+)
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError

@@ -94,14 +94,14 @@ from ansible.module_utils.common.dict_transformations import camel_dict_to_snake
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_list_to_ansible_dict
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import (
     BUSY,
     NETWORK,
     POLL_SECONDS,
     error_code,
     patiently,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.cleanup import RUN_ID, has_work, plan
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.leftovers import RUN_ID, has_work, plan
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError

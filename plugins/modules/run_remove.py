@@ -56,14 +56,14 @@ import contextlib
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import (
     BUSY,
     INSTANCE_ID,
     NETWORK,
     error_code,
     patiently,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.volume import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.volume import (
     WaitTimeout,
     describe_volume,
     live_attachments,

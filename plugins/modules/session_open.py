@@ -106,7 +106,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import host_key_alias, known_hosts_line, ssh_options
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import (
+    host_key_alias,
+    known_hosts_line,
+    ssh_options,
+)
 
 ARGUMENTS = {
     "run_id": {"type": "str", "required": True},

@@ -61,7 +61,7 @@ import contextlib
 from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import error_code
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import error_code
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError

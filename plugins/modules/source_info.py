@@ -152,28 +152,28 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import (
+    FilterError,
+    compose,
+    inverse_program,
+    stages,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import (
     SourceError,
     check_directory,
     describe_status,
     measure,
     tar_version,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import parse_mounts
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import (
-    FilterError,
-    compose,
-    inverse_program,
-    stages,
-)
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import with_words
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.selection import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import parse_mounts
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import with_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.selection import (
     arguments,
     leave_out,
     read_patterns,
     select,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import last_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import last_words
 
 TRIAL_SECONDS = 60
 

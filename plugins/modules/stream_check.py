@@ -68,11 +68,15 @@ found_bad:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import ARGUMENTS, remote_command
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_read import sum_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import Interrupted, StreamError, interruptible
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.receive import far_sum
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import expand_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.read import sum_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import (
+    Interrupted,
+    StreamError,
+    interruptible,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import far_sum
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
 
 
 def main() -> None:

@@ -150,11 +150,11 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import SourceError, check_directory
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.compare import Comparison
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import ARGUMENTS, remote_command
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_read import send_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.read import send_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import SourceError, check_directory
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.compare import Comparison
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import (
     ExtractLog,
     TargetError,
     check_target,
@@ -167,15 +167,15 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import (
     plan_extraction,
     readable,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import (
     Collector,
     Interrupted,
     Pump,
     StreamError,
     interruptible,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.receive import Session, Tar, receive
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import expand_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import Session, Tar, receive
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
 
 # What tar says with --block-number where the archive ends.
 END = re.compile(r"block \d+: \*\* (?:Block of NULs|End of File) \*\*")

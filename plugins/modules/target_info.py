@@ -84,8 +84,12 @@ import socket
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import SourceError, tar_version
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import TargetError, check_target, plan_extraction
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import SourceError, tar_version
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import (
+    TargetError,
+    check_target,
+    plan_extraction,
+)
 
 
 def check_programs(programs: list[str]) -> None:

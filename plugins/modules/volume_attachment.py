@@ -72,7 +72,7 @@ import contextlib
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.volume import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.volume import (
     WaitTimeout,
     describe_state,
     describe_volume,

@@ -87,8 +87,8 @@ from ansible.module_utils.common.dict_transformations import camel_dict_to_snake
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_list_to_ansible_dict
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import error_code
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.volume import describe_volume, live_attachments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import error_code
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.volume import describe_volume, live_attachments
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError

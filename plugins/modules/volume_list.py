@@ -89,7 +89,7 @@ import contextlib
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_list_to_ansible_dict
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, patiently
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import BUSY, patiently
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError

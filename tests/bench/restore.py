@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import tar_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import tar_arguments
 from tests.bench.stream import MIB, fill, loop_device, run_module, sshd
 
 MODULE = "ansible_collections.ec2_backup.ebs.plugins.modules.stream_receive"

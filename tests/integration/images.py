@@ -10,7 +10,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, manifest
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import manifest
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive
 from tests.integration.conftest import Lab
 
 GIB = 1 << 30

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import BLOCK_BYTES, decode
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import BLOCK_BYTES, decode
 from tests.integration import hard
 from tests.integration.conftest import QUICK, Lab
 

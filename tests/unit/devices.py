@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import remote_command
 
 MIB = 1024 * 1024
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive
 from tests.unit.devices import MIB, hard_directory, needs_root, snapshot
 
 

@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.catalog import entries, price_per_month, price_table
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.plan import tag_value
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.catalog import (
+    entries,
+    price_per_month,
+    price_table,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.plan import tag_value
 from tests.unit.entries import entry
 
 NOW = datetime.datetime(2026, 11, 22, 12, 0, tzinfo=datetime.UTC)

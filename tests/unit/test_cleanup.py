@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.cleanup import expired, has_work, plan, progress
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.leftovers import expired, has_work, plan, progress
 
 NOW = datetime.datetime(2026, 11, 22, 12, 0, tzinfo=datetime.UTC)
 PAST, FUTURE = "2026-11-22T11:59:59Z", "2026-11-22T12:00:01Z"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, extract
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.compare import MAX_DIFFERENCES, Comparison
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, extract
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.compare import MAX_DIFFERENCES, Comparison
 from tests.unit.devices import hard_directory, needs_root
 
 OPTIONS = ["--verbose", "--block-number"]  # what Comparison.feed needs to tell names from differences

@@ -29,7 +29,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, extract
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, extract
 from tests.unit.devices import needs_root, snapshot
 
 NOBODY = 65534
@@ -633,7 +633,7 @@ def test_nothing_is_outside_of_the_root_directory():
 
 @needs_root
 def test_root_without_the_right_to_mount_goes_on_without_walls(place):
-    code = "import sys; from ansible_collections.ec2_backup.ebs.plugins.module_utils import extract as e\n"
+    code = "import sys; from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import extract as e\n"
     code += "print(e.probe_confinement(sys.argv[1]), e.plan_extraction(sys.argv[1]))"
     argv = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", code]
     done = subprocess.run([*argv, str(place.target)], check=True, capture_output=True, text=True)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import device as far_side
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import device_read, manifest
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import find as far_side
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import read as device_read
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import manifest
 from tests.unit import devices
 from tests.unit.devices import MIB, Host, loop_device, needs_root
 

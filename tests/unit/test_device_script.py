@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import device as far_side
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import write_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import find as far_side
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import write_script
 from tests.unit import devices
 from tests.unit.devices import MIB, loop_device, needs_root
 

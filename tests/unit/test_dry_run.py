@@ -5,7 +5,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.estimate import backup_plan
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.estimate import backup_plan
 from ansible_collections.ec2_backup.ebs.plugins.modules import instance_launch, permission_check, security_group
 from ec2_backup import cli, progress
 from ec2_backup.commands import backup

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.catalog import LIST_PRICES
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.estimate import INSTANCE_PRICES, backup_plan, cost
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.catalog import LIST_PRICES
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.estimate import INSTANCE_PRICES, backup_plan, cost
 
 GP3 = {"type": "gp3", "size_gib": 3, "iops": None, "throughput": None}
 CHOSEN = {"instance_type": "t3.small", "subnet_id": "subnet-a", "zone": "us-east-1a"}

@@ -16,7 +16,7 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, extract
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, extract
 from ansible_collections.ec2_backup.ebs.plugins.modules import target_info
 from tests.unit.devices import hard_directory, needs_root, snapshot
 

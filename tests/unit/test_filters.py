@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import inverse_program, known_inverse
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import inverse_program, known_inverse
 
 # Commands whose inverse is known, by that; each is run for real where its program is installed.
 KNOWN = {

@@ -18,7 +18,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.estimate import backup_plan
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.estimate import backup_plan
 from ec2_backup import cli, options, report, supervise
 from ec2_backup.commands import backup, cleanup, listing, restore, verify
 from ec2_backup.playbook import Observer, Outcome

@@ -20,8 +20,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import clean_environment
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import (
     BLOCK_BYTES,
     GLOBAL_HEADER_OPTION,
     MAGIC,
@@ -35,6 +34,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import (
     pad,
     writing,
 )
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import clean_environment
 
 SECTOR = 512
 GIB = 1 << 30

@@ -15,7 +15,8 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, manifest
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import manifest
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive
 from ansible_collections.ec2_backup.ebs.plugins.modules import manifest_info
 from tests.unit.devices import MIB, attached, children, local_ssh, loop_device, needs_root
 

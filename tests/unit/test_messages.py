@@ -159,7 +159,7 @@ def test_wrong_usage_is_told_in_one_line_before_anything_begins(fails, capsys, m
 
 # Where there is one more table like this one: tests/unit/test_config.py has the configuration file's.
 CHECKED = ["options.py", "commands/*.py"]
-UTILITIES = ["flags.py", "filters.py", "catalog.py"]
+UTILITIES = ["flags.py", "_format/filters.py", "_account/catalog.py"]
 OUTPUT = "the help could not be written to standard output:"  # no wrong usage
 ERRORS = {"UserError", "ArgumentTypeError", "ValueError", "FilterError"}
 

@@ -18,14 +18,15 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import filters, manifest, stream
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import tar_arguments
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import remote_command
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import write_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import list_arguments
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import FilterError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import StreamError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.receive import Tar
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import write_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import filters, manifest
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import FilterError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import stream
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import tar_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import list_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import Tar
 from ansible_collections.ec2_backup.ebs.plugins.modules import manifest_info, source_info
 from ec2_backup.commands import backup
 from ec2_backup.status import UserError

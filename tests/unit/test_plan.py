@@ -2,7 +2,7 @@
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.plan import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.plan import (
     GIB,
     RESERVED,
     architecture,

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, device_read, extract, receive
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import remote_command
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import Pump, StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import read as device_read
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, extract, receive
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import Pump, StreamError
 from tests.unit.devices import (
     MIB,
     children,

@@ -3,7 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import BUSY, patiently
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import BUSY, patiently
 from ansible_collections.ec2_backup.ebs.plugins.modules import security_group
 
 PARAMS = {

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, selection
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import SourceError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import parse_mounts
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, selection
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import SourceError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import parse_mounts
 from tests.unit.devices import MIB, needs_root
 
 FILES = [

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import ssh
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import ssh
 from tests.unit.devices import is_running, local_ssh, wait_until
 
 

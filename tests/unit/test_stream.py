@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import archive, pipeline, stream
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import remote_command
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_write import write_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import write_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, pipeline, stream
 from tests.unit.devices import (
     MIB,
     children,
@@ -339,7 +339,7 @@ def test_the_processes_end_with_the_module(tmp_path, source, device, number):
 
 IN_A_FINALIZER = """
 import os, signal, time
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import pipeline
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import pipeline
 
 class Finalized:
     def __del__(self):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.volume import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.volume import (
     WaitTimeout,
     describe_state,
     live_attachments,

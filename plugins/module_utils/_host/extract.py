@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 else:
     from typing import NamedTuple
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import describe_status
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import unquote as unquote_bytes
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import describe_status
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import unquote as unquote_bytes
 
 MAX_LINES = 1000
 BLOCKING_FACTOR = 256  # 128 KiB a read: from a pipe nearly twice as fast as tar's own 10 KiB (measured)

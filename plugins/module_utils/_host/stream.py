@@ -18,17 +18,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Sequence
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import Far, trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import stages
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import (
     TarLog,
     clean_environment,
     describe_status,
     tar_arguments,
     tar_failure,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import Far, trouble
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import stages
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.meter import Meter, written_by
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import (
     SESSION_SECONDS,
     Child,
     Collector,
@@ -39,7 +38,8 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
     tee_call,
     with_words,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import last_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import last_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.meter import Meter, written_by
 
 
 def local_trouble(tar: int, log: TarLog, local_filter: int | None, filter_words: str) -> str | None:

@@ -25,8 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Callable, Mapping, Sequence
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import describe_status
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import classify_complaint, last_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import describe_status
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import classify_complaint, last_words
 
 CHUNK = 1024 * 1024
 F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)  # named by Python 3.10

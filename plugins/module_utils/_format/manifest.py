@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, Mapping
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import known_inverse
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import known_inverse
 
 BLOCK_BYTES = 65536
 MAGIC = b"EC2-BACKUP MANIFEST "

@@ -17,7 +17,7 @@ try:
 except ImportError:  # AnsibleAWSModule reports it.
     ClientError = Exception  # type: ignore[misc, assignment]
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.aws import POLL_SECONDS, error_code
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import POLL_SECONDS, error_code
 
 Volume = Any  # a volume as DescribeVolumes returns it
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.catalog import price_per_month, price_table
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.catalog import price_per_month, price_table
 
 # USD an hour in us-east-1, as of 2026, of the small types that a backup needs: on demand, with Linux
 # (https://aws.amazon.com/ec2/pricing/on-demand/). What a type draws beyond its CPU credits is not in it.

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Iterable, Iterator, Mapping, Sequence
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.manifest import GLOBAL_HEADER_OPTION
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import GLOBAL_HEADER_OPTION
 
 RECORD_BYTES = 1024 * 1024  # tar pads the archive to a multiple of this; also dd's block size
 TAR_BLOCK = 512

@@ -14,8 +14,8 @@ import math
 import re
 from typing import Any
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.cleanup import EXPIRES, RUN_ID, STATUS, expired
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.plan import tag_value
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.leftovers import EXPIRES, RUN_ID, STATUS, expired
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.plan import tag_value
 
 SOURCE = "ec2-backup:source"
 BYTES = "ec2-backup:bytes"

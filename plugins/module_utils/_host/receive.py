@@ -18,12 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Callable, Sequence
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.archive import clean_environment, describe_status
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import PREFIX, Far, trouble
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device_read import BLOCK_BYTES, BLOCKS, STREAM
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.filters import inverse_stages
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.meter import Meter
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import PREFIX, Far, trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.read import BLOCK_BYTES, BLOCKS, STREAM
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import inverse_stages
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import clean_environment, describe_status
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import (
     SESSION_SECONDS,
     Child,
     Pump,
@@ -33,7 +32,8 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.pipeline import (
     tee_call,
     with_words,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.ssh import last_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import last_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.meter import Meter
 
 GREETING_BYTES = 1024 * 1024  # of a login, before our own first line
 # What the far side fails at when the volume's data is damaged, or cannot be read from it.

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterator
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.extract import printable, readable, unquote
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import printable, readable, unquote
 
 MAX_DIFFERENCES = 1000
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import PREFIX, compose
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import PREFIX, compose
 
 BLOCK_BYTES = 65536
 # Each of these lines stands before binary data on stdout.

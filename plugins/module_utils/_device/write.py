@@ -9,7 +9,7 @@ an interrupted overwrite can never pass for the backup it replaced, nor for the 
 
 from __future__ import annotations
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.device import compose
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import compose
 
 _PROVE = r"""
 # ---- prove it fit to be overwritten; nothing here can be overridden ----
