@@ -30,5 +30,7 @@ def test_the_collection_builds_without_a_warning_and_holds_what_ansible_reads_on
         names = {member.name for member in tarball if member.isfile()} - GENERATED
     assert {Path(name).parts[0] for name in names} - SHIPPED_DIRECTORIES == SHIPPED_FILES
     assert [name for name in names if name.endswith((".pyc", "~")) or "/." in name] == []
-    assert "plugins/modules/volume_find.py" in names
+    for room in ("_account", "_device", "_format", "_host"):
+        assert f"plugins/module_utils/{room}/__init__.py" in names
+    assert "plugins/modules/stream_send.py" in names
     assert "playbooks/backup.yml" in names
