@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import unquote
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import unquote
 from ec2_backup import options
 from ec2_backup.report import Report, about_backup, end_failed, name
 from ec2_backup.status import Status, UserError

@@ -11,6 +11,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import flags
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account import catalog, estimate, plan
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account import leftovers as cleanup
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import find
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import filters
 
 
@@ -44,7 +45,7 @@ class FilterModule:
             "backup_plan": _filter(estimate.backup_plan),
             "catalog": _filter(catalog.entries),
             "cleanup_progress": _filter(cleanup.progress),
-            "device_candidates": _filter(plan.device_candidates),
+            "device_candidates": _filter(find.device_candidates),
             "filter_inverse": filter_inverse,
             "from_here": from_here,
             "launch_candidates": _filter(plan.launch_candidates),

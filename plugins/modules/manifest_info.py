@@ -97,10 +97,10 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest im
     is_tar,
     is_writing,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import printable
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import StreamError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import peek
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.manifest_block import peek
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import escaped
 
 OPTIONS = {"local": "-l (ec2_backup_restore_local_filter)", "remote": "-r (ec2_backup_restore_remote_filter)"}
 
@@ -128,7 +128,7 @@ def describe(end, block, first):
             source = manifest["source"]
             raise Unreadable(
                 "it holds no complete backup: the one of {}:{}, begun at {}, was not finished".format(
-                    printable(source["host"]), printable(source["path"]), manifest["started"]
+                    escaped(source["host"]), escaped(source["path"]), manifest["started"]
                 ),
                 found_bad=True,
             )
@@ -165,10 +165,10 @@ def inverse(side, recorded, given, identity=None, sealed=False):
     if known:
         return known
     # Text from a volume must not talk to a terminal.
-    hint = "; it is said to be undone by: {}".format(printable(recorded["inverse"])) if recorded["inverse"] else ""
+    hint = "; it is said to be undone by: {}".format(escaped(recorded["inverse"])) if recorded["inverse"] else ""
     raise Unreadable(
         "it went through the {} filter `{}`, and how that is undone has to be given with {}{}".format(
-            side, printable(recorded["command"]), OPTIONS[side], hint
+            side, escaped(recorded["command"]), OPTIONS[side], hint
         )
     )
 

@@ -85,11 +85,11 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, PREFIX, remote_command
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import put_script
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import complete, encode
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import StreamError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import Session
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.manifest_block import put
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.selection import record
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERSION
@@ -139,14 +139,7 @@ def main() -> None:
         script = put_script(asked["volume_id"], asked["volume_size"], text, asked["device_exact"], asked["timeout"])
         command = remote_command(script, asked["device"])
         ssh = expand_arguments(asked["ssh"])
-        session = Session(ssh, command, asked["volume_id"], asked["timeout"], "writing to")
-        try:
-            done = session.wait_for_line(PREFIX + "done")
-            reason = session.verdict(lambda: done is not None)
-            if reason is not None:
-                raise session.fail(reason)
-        finally:
-            session.child.kill()
+        put(ssh, command, asked["volume_id"], asked["timeout"])
     except StreamError as error:
         module.fail_json(msg=f"The manifest was not written: {error}", stderr_of=error.stderr)
     except (ValueError, OSError) as error:

@@ -158,22 +158,18 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters imp
     inverse_program,
     stages,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import (
-    SourceError,
-    check_directory,
-    describe_status,
-    measure,
-    tar_version,
-)
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import parse_mounts
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import with_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import check_directory
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import SourceError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.measure import measure
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.mounts import read_mounts
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.selection import (
     arguments,
     leave_out,
     read_patterns,
     select,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import last_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import tar_version
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import describe_status, last_words, with_words
 
 TRIAL_SECONDS = 60
 
@@ -233,9 +229,7 @@ def choose(path, asked):
     patterns = list(asked["exclude"])
     for file in asked["exclude_from"]:
         patterns += read_patterns(file)
-    with open("/proc/self/mountinfo", "rb") as file:
-        mounts = parse_mounts(file.read())
-    selection, idle = select(path, patterns, asked["exclude_caches"], asked["one_file_system"], mounts)
+    selection, idle = select(path, patterns, asked["exclude_caches"], asked["one_file_system"], read_mounts())
     notices = []
     if idle:
         named = ", ".join(idle[:3]) + (f" and {len(idle) - 3} more" if idle[3:] else "")

@@ -71,11 +71,8 @@ kernel:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import (
-    WaitError,
-    expand_arguments,
-    wait_for_login,
-)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.login import WaitError, wait_for_login
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
 
 ARGUMENTS = {
     "ssh": {"type": "list", "elements": "str", "required": True},

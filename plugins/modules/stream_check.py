@@ -70,11 +70,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.read import sum_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import (
-    Interrupted,
-    StreamError,
-    interruptible,
-)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.process import Interrupted, interruptible
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import far_sum
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
 

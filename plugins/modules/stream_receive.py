@@ -145,40 +145,34 @@ found_bad:
 
 import contextlib
 import os
-import re
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.read import send_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import SourceError, check_directory
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import check_directory
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.compare import Comparison
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import (
-    ExtractLog,
-    TargetError,
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.confine import confine
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import SourceError, StreamError, TargetError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.process import Collector, Interrupted, interruptible
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pump import Pump
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import Tar, receive
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.session import Session
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import readable
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.target import (
     check_target,
-    compare_arguments,
-    confine,
-    extract_arguments,
-    extract_failure,
-    list_arguments,
     make_target,
     plan_extraction,
-    readable,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import (
-    Collector,
-    Interrupted,
-    Pump,
-    StreamError,
-    interruptible,
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack import (
+    ARCHIVE_END,
+    compare_arguments,
+    extract_arguments,
+    list_arguments,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import Session, Tar, receive
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
-
-# What tar says with --block-number where the archive ends.
-END = re.compile(r"block \d+: \*\* (?:Block of NULs|End of File) \*\*")
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack_log import ExtractLog, extract_failure
 
 
 class Reader:
@@ -221,7 +215,7 @@ class Reader:
 
     def hear(self, line):
         """A line of tar's stdout."""
-        if self.plain and END.fullmatch(line):
+        if self.plain and ARCHIVE_END.fullmatch(line):
             self.pump.enough.set()
             return
         if self.asked["action"] == "compare":

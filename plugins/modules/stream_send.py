@@ -144,15 +144,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import write_script
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import encode, writing
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import SourceError, check_directory
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import (
-    Interrupted,
-    StreamError,
-    interruptible,
-)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import check_directory
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import SourceError, StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.process import Interrupted, interruptible
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.selection import arguments, leave_out
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.send import send
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.stream import send
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERSION
 
 

@@ -84,12 +84,9 @@ import socket
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import SourceError, tar_version
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import (
-    TargetError,
-    check_target,
-    plan_extraction,
-)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import SourceError, TargetError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import tar_version
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.target import check_target, plan_extraction
 
 
 def check_programs(programs: list[str]) -> None:
@@ -123,16 +120,14 @@ def main() -> None:
     force = module.params["force"]
     try:
         path = check_target(module.params["path"], force)
-        version = tar_version()
+        version = tar_version("the host that is restored to")
         identity = module.params["identity"]
         if identity:
             check_identity(identity)
         check_programs(module.params["programs"] + (["age"] if identity else []))
         plan_extraction(path, force)
     except (SourceError, TargetError) as error:
-        # tar_version speaks of the host that it is mostly asked about.
-        text = str(error).replace("the host whose directory is saved", "the host that is restored to")
-        module.fail_json(msg=text)
+        module.fail_json(msg=str(error))
     module.exit_json(
         changed=False, path=path, exists=os.path.isdir(path), host=socket.gethostname(), tar_version=version
     )

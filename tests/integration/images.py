@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import manifest
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import clean_environment
 from tests.integration.conftest import Lab
 
 GIB = 1 << 30
@@ -57,7 +58,7 @@ def small(root: Path) -> Path:
 
 def tar(source: Path) -> bytes:
     """Return the archive of a directory, as a backup sends it."""
-    environment = archive.clean_environment(os.environ)
+    environment = clean_environment(os.environ)
     return subprocess.run(
         archive.tar_arguments(str(source), "-"), capture_output=True, check=True, env=environment
     ).stdout

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import data_regions
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.measure import data_regions
 from ec2_backup.commands import restore as command
 from tests.integration import hard, images
 from tests.integration.conftest import Done, Lab

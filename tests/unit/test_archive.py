@@ -13,6 +13,13 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import SourceError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.measure import measure
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import (
+    clean_environment,
+    parse_version,
+    tar_version,
+)
 from tests.unit.devices import MIB, hard_directory, needs_root, snapshot
 
 
@@ -24,7 +31,7 @@ def real_archive(directory: Path, output: Path, before: tuple[str, ...] = ()) ->
             check=False,
             stdout=file,
             stderr=subprocess.PIPE,
-            env=archive.clean_environment(os.environ),
+            env=clean_environment(os.environ),
         )
     log = archive.TarLog()
     for line in done.stderr.decode().splitlines():
@@ -102,12 +109,12 @@ def test_warnings_are_counted_beyond_those_that_are_kept():
     ],
 )
 def test_only_gnu_tar_has_a_version(text, version):
-    assert archive.parse_version(text) == version
+    assert parse_version(text) == version
 
 
 def test_the_measured_length_is_that_of_the_archive(tmp_path):
     directory = hard_directory(tmp_path / "source")
-    measured, _log = archive.measure(str(directory))
+    measured, _log = measure(str(directory))
     status, _log = real_archive(directory, tmp_path / "out.tar")
     assert status == 0
     assert measured == (tmp_path / "out.tar").stat().st_size
@@ -159,7 +166,7 @@ def test_the_holes_of_a_file_are_not_counted(tmp_path, size, written):
             file.truncate(size)
     real_archive(directory, tmp_path / "out.tar")
     length = (tmp_path / "out.tar").stat().st_size
-    measured, _log = archive.measure(str(directory))
+    measured, _log = measure(str(directory))
     assert measured in (length, length + MIB)  # what is not known of a header can tip it over to the next record
 
 
@@ -171,7 +178,7 @@ def test_measuring_reads_no_data_of_files_with_holes(tmp_path):
             file.write(b"x" * MIB)
         file.truncate(600 * MIB)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    measured, _log = archive.measure(str(directory))
+    measured, _log = measure(str(directory))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert measured == 301 * MIB
     # tar --sparse makes 600,000 system calls to read it.
@@ -182,9 +189,9 @@ def test_tar_options_of_the_environment_do_not_change_the_archive(tmp_path, monk
     directory = tmp_path / "source"
     directory.mkdir()
     (directory / "kept").write_bytes(os.urandom(3 * MIB))
-    plain, _log = archive.measure(str(directory))
+    plain, _log = measure(str(directory))
     monkeypatch.setenv("TAR_OPTIONS", "--exclude=kept")
-    assert archive.measure(str(directory))[0] == plain
+    assert measure(str(directory))[0] == plain
 
 
 @needs_root
@@ -216,7 +223,7 @@ def test_a_path_that_cannot_be_saved_is_refused_in_one_line(tmp_path):
         str(tmp_path / "file" / "below"): "Not a directory",
     }
     for path, message in cases.items():
-        with pytest.raises(archive.SourceError, match=message) as caught:
+        with pytest.raises(SourceError, match=message) as caught:
             archive.check_directory(path)
         assert "\n" not in str(caught.value)
 
@@ -234,5 +241,5 @@ def test_a_symbolic_link_to_a_directory_stands_for_what_it_leads_to(tmp_path):
 
 def test_without_tar_the_message_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(archive.SourceError, match="install the package tar"):
-        archive.tar_version()
+    with pytest.raises(SourceError, match="install the package tar"):
+        tar_version()

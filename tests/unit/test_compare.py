@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, extract
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.compare import MAX_DIFFERENCES, Comparison
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import clean_environment
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack import compare_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack_log import ExtractLog
 from tests.unit.devices import hard_directory, needs_root
 
 OPTIONS = ["--verbose", "--block-number"]  # what Comparison.feed needs to tell names from differences
@@ -24,18 +27,18 @@ OPTIONS = ["--verbose", "--block-number"]  # what Comparison.feed needs to tell 
 
 def pack(directory: Path, output: Path) -> Path:
     argv = archive.tar_arguments(str(directory), str(output))
-    subprocess.run(argv, check=True, capture_output=True, env=archive.clean_environment(os.environ))
+    subprocess.run(argv, check=True, capture_output=True, env=clean_environment(os.environ))
     return output
 
 
 def compare(directory: Path, stream: Path) -> Comparison:
     """Compare as the module does; everything that tar says must have been understood."""
-    comparison, log = Comparison(), extract.ExtractLog()
-    argv = extract.compare_arguments()
+    comparison, log = Comparison(), ExtractLog()
+    argv = compare_arguments()
     argv[1:1] = OPTIONS
     with stream.open("rb") as file:
         done = subprocess.run(
-            argv, check=False, stdin=file, capture_output=True, cwd=directory, env=archive.clean_environment(os.environ)
+            argv, check=False, stdin=file, capture_output=True, cwd=directory, env=clean_environment(os.environ)
         )
     for line in done.stdout.decode().splitlines():
         comparison.feed(line)
@@ -275,7 +278,7 @@ def test_what_may_not_be_read_is_told_as_such(tmp_path, source):
     """As another user than the one who made the backup."""
     stream = pack(source, tmp_path / "out.tar")
     (source / "file").chmod(0o600)
-    argv = extract.compare_arguments()
+    argv = compare_arguments()
     argv[1:1] = OPTIONS
     comparison = Comparison()
     with stream.open("rb") as file:
@@ -285,7 +288,7 @@ def test_what_may_not_be_read_is_told_as_such(tmp_path, source):
             stdin=file,
             capture_output=True,
             cwd=source,
-            env=archive.clean_environment(os.environ),
+            env=clean_environment(os.environ),
         )
     for line in done.stderr.decode().splitlines():
         comparison.feed_error(line)

@@ -29,7 +29,26 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, extract
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import confine as confining
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import target as targets
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.confine import (
+    CLONE_NEWNS,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    _Kernel,
+    confine,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import TargetError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.mounts import parse_mounts
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import clean_environment
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.target import (
+    check_target,
+    links_that_leave,
+    plan_extraction,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack import extract_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack_log import ExtractLog, extract_failure
 from tests.unit.devices import needs_root, snapshot
 
 NOBODY = 65534
@@ -388,18 +407,18 @@ def way_out_through_proc(place: Place) -> None:
 
 def restore(place: Place, force: bool, confined: bool | None = None) -> dict[str, Any]:
     """Unpack as a restore does; ``confined`` overrides its plan."""
-    plan = extract.plan_extraction(extract.check_target(str(place.target), force), force)
+    plan = plan_extraction(check_target(str(place.target), force), force)
     confined = plan if confined is None else confined
-    log = extract.ExtractLog(confined=confined)
+    log = ExtractLog(confined=confined)
     with place.archive.open("rb") as stream:
         done = subprocess.run(
-            extract.extract_arguments(),
+            extract_arguments(),
             check=False,
             stdin=stream,
             capture_output=True,
             cwd=place.target,
-            env=archive.clean_environment(os.environ),
-            preexec_fn=extract.confine(str(place.target)) if confined else None,
+            env=clean_environment(os.environ),
+            preexec_fn=confine(str(place.target)) if confined else None,
         )
     lines = done.stderr.decode("ascii").splitlines()
     for line in lines:
@@ -407,7 +426,7 @@ def restore(place: Place, force: bool, confined: bool | None = None) -> dict[str
     return {
         "status": done.returncode,
         "confined": confined,
-        "failure": extract.extract_failure(done.returncode, log),
+        "failure": extract_failure(done.returncode, log),
         "denied": log.denied,
         "unsafe": log.unsafe_count,
         "other": log.other,
@@ -418,7 +437,7 @@ def restore(place: Place, force: bool, confined: bool | None = None) -> dict[str
 def trust_everything(place: Place, confined: bool) -> None:
     """Unpack with an extractor that has no protections at all, in this process."""
     if confined:
-        extract.confine(str(place.target))()
+        confine(str(place.target))()
     with tarfile.open(place.archive) as tar:
         if hasattr(tarfile, "fully_trusted_filter"):  # Python 3.11.4; before, no other way was known
             tar.extraction_filter = tarfile.fully_trusted_filter
@@ -486,7 +505,7 @@ def test_the_walls_hold_with_an_extractor_that_trusts_everything(place, uid, att
     if attack is file_that_shares_its_inode:
         return  # the inode is in the target: what overwrites it in place needs no way out
     if not modern:
-        monkeypatch.setattr(extract, "_MODERN", ())
+        monkeypatch.setattr(confining, "_MODERN", ())
     _, changed = attacked(place, uid, attack, lambda: trust_everything(place, confined=True))
     assert not changed
 
@@ -593,16 +612,16 @@ def test_what_a_user_may_not_have_is_the_same_behind_walls(place, confined):
 
 @pytest.mark.parametrize("uid", UIDS)
 def test_without_walls_a_target_whose_links_lead_out_is_refused(place, uid, monkeypatch):
-    monkeypatch.setattr(extract, "probe_confinement", lambda target: False)
+    monkeypatch.setattr(targets, "probe_confinement", lambda target: False)
     place.plant("fine", "here")
     place.give(uid)
     target = str(place.target)
-    assert in_child(uid, lambda: extract.plan_extraction(target, force=True)) is False
+    assert in_child(uid, lambda: plan_extraction(target, force=True)) is False
     place.plant("link\n", place.canary)
 
     def refused() -> str:
-        with pytest.raises(extract.TargetError) as refusal:
-            extract.plan_extraction(target, force=True)
+        with pytest.raises(TargetError) as refusal:
+            plan_extraction(target, force=True)
         return str(refusal.value)
 
     told = in_child(uid, refused)
@@ -617,24 +636,24 @@ def test_a_directory_that_cannot_be_searched_counts_as_a_way_out(place):
     place.give(uid)
     (place.target / "closed").chmod(0o300)
     try:
-        assert in_child(uid, lambda: extract.links_that_leave(str(place.target), 3)) == ["closed"]
+        assert in_child(uid, lambda: links_that_leave(str(place.target), 3)) == ["closed"]
     finally:
         (place.target / "closed").chmod(0o700)
 
 
 @needs_root
 def test_root_is_confined_before_the_target_is_made(place):
-    assert extract.plan_extraction(str(place.target / "new")) is True
+    assert plan_extraction(str(place.target / "new")) is True
 
 
 def test_nothing_is_outside_of_the_root_directory():
-    assert extract.plan_extraction("/", force=True) is False
+    assert plan_extraction("/", force=True) is False
 
 
 @needs_root
 def test_root_without_the_right_to_mount_goes_on_without_walls(place):
-    code = "import sys; from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import extract as e\n"
-    code += "print(e.probe_confinement(sys.argv[1]), e.plan_extraction(sys.argv[1]))"
+    code = "import sys; from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import target\n"
+    code += "print(target.probe_confinement(sys.argv[1]), target.plan_extraction(sys.argv[1]))"
     argv = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", code]
     done = subprocess.run([*argv, str(place.target)], check=True, capture_output=True, text=True)
     assert done.stdout == "False False\n"
@@ -646,7 +665,7 @@ def test_root_without_the_right_to_mount_goes_on_without_walls(place):
 @pytest.fixture(params=[True, False], ids=["at once", "mount by mount"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not request.param:
-        monkeypatch.setattr(extract, "_MODERN", ())
+        monkeypatch.setattr(confining, "_MODERN", ())
 
 
 def shell(place: Place, text: str, **more: Any) -> tuple[int, str, str]:
@@ -655,7 +674,7 @@ def shell(place: Place, text: str, **more: Any) -> tuple[int, str, str]:
         check=False,
         capture_output=True,
         text=True,
-        preexec_fn=extract.confine(str(place.target)),
+        preexec_fn=confine(str(place.target)),
         **more,
     )
     return done.returncode, done.stdout, done.stderr
@@ -699,15 +718,15 @@ def test_a_process_sees_of_proc_only_itself(place, uid):
 @needs_root
 @pytest.mark.usefixtures("either_way")
 def test_what_is_mounted_in_the_target_stays_as_it_is(place):
-    kernel = extract._Kernel()
+    kernel = _Kernel()
     for name in ("a b", "read-only", "proc"):
         (place.target / name).mkdir()
 
     def work() -> tuple[int, str, str]:
-        kernel.unshare(extract.CLONE_NEWNS)
-        kernel.mount(None, "/", None, extract.MS_REC | extract.MS_PRIVATE)
+        kernel.unshare(CLONE_NEWNS)
+        kernel.mount(None, "/", None, MS_REC | MS_PRIVATE)
         kernel.mount("none", str(place.target / "a b"), "tmpfs", 0)
-        kernel.mount("none", str(place.target / "read-only"), "tmpfs", extract.MS_RDONLY)
+        kernel.mount("none", str(place.target / "read-only"), "tmpfs", MS_RDONLY)
         kernel.mount("none", str(place.target / "proc"), "proc", 0)
         return shell(place, "touch 'a b/x' && ls 'a b'; touch read-only/x || echo no; ls proc")
 
@@ -722,9 +741,9 @@ def test_what_cannot_be_confined_does_not_run(place, uid):
     assert (status, out) == (126, "")
     assert error.startswith(f"tar: cannot be confined to {place.target}: ")
     assert len(error.splitlines()) == 1
-    log = extract.ExtractLog()
+    log = ExtractLog()
     log.feed(error.strip())
-    assert extract.extract_failure(126, log) == "tar ended with status 126: " + error.strip()[5:]
+    assert extract_failure(126, log) == "tar ended with status 126: " + error.strip()[5:]
 
 
 @pytest.mark.parametrize("uid", UIDS)
@@ -733,7 +752,7 @@ def test_a_confined_process_still_dies_with_its_parent(place, uid):
 
     def call() -> None:
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG, as Child does
-        extract.confine(str(place.target))()
+        confine(str(place.target))()
 
     def work() -> int:
         return subprocess.Popen(["sleep", "300"], preexec_fn=call).pid
@@ -762,7 +781,7 @@ def test_mounts_are_read_with_blanks_in_their_names():
     text = rb"""273 272 254:0 / / ro,nodev,relatime - ext4 /dev/vda rw,discard
 295 273 254:0 /a\040b /mnt/a\040b\134 rw,noatime shared:1 master:2 - fuse.x-y src\040x rw
 """
-    mounts = extract.parse_mounts(text)
+    mounts = parse_mounts(text)
     assert [(mount.number, mount.path, mount.kind) for mount in mounts] == [
         (273, "/", "ext4"),
         (295, "/mnt/a b\\", "fuse.x-y"),

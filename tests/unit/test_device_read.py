@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import find as far_side
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import read as device_read
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import Far, trouble
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import manifest
 from tests.unit import devices
 from tests.unit.devices import MIB, Host, loop_device, needs_root
@@ -68,15 +68,13 @@ class Volume(Host):
             file.flush()
             os.fsync(file.fileno())
 
-    def read(
-        self, script: str, shell: str = "dash", changes: dict[str, str] | None = None
-    ) -> tuple[far_side.Far, bytes, int]:
+    def read(self, script: str, shell: str = "dash", changes: dict[str, str] | None = None) -> tuple[Far, bytes, int]:
         """Run a script; return what it told, its stdout, and its status. The device must be as it was before."""
         before = sum_of(self.image)
         done = self.execute(script, ["sdf"], shell, changes)
         subprocess.run(["sync", str(self.image)], check=True)
         assert sum_of(self.image) == before
-        far = far_side.Far()
+        far = Far()
         for line in done.stderr.decode("utf-8", "replace").splitlines():
             far.feed(line)
         for raw in done.stdout.split(b"\n"):
@@ -95,7 +93,7 @@ class Volume(Host):
 
     def send(
         self, length: int, shell: str = "dash", changes: dict[str, str] | None = None, remote_filter: str | None = None
-    ) -> tuple[far_side.Far, bytes, int]:
+    ) -> tuple[Far, bytes, int]:
         """Return what was told, what came behind the line STREAM, and the status."""
         script = device_read.send_script(VOLUME, self.size, length, remote_filter, timeout=0)
         far, out, status = self.read(script, shell, changes)
@@ -109,7 +107,7 @@ class Volume(Host):
         changes: dict[str, str] | None = None,
         remote_filter: str | None = None,
         walk: bool = True,
-    ) -> tuple[far_side.Far, bytes, int]:
+    ) -> tuple[Far, bytes, int]:
         script = device_read.sum_script(VOLUME, self.size, length, remote_filter, walk, timeout=0)
         return self.read(script, shell, changes)
 
@@ -379,7 +377,7 @@ def test_without_any_such_program_that_is_told(volume, tmp_path, shell):
         without["has sha256sum"] = "false"
     far, _, status = volume.sum(4, shell, without)
     assert (far.code, status) == ("tool", 77)
-    assert far_side.trouble(far, VOLUME, 0) == (
+    assert trouble(far, VOLUME, 0) == (
         f"volume {VOLUME}: there is no program on the instance that makes a SHA-256 sum: refused"
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import find as far_side
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import Far, trouble
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import write_script
 from tests.unit import devices
 from tests.unit.devices import MIB, loop_device, needs_root
@@ -28,15 +29,13 @@ LINK = "nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0"
 class Host(devices.Host):
     """A host on which the writing script runs."""
 
-    def run(
-        self, data: bytes = b"", shell: str = "dash", changes: dict[str, str] | None = None, **asked: Any
-    ) -> far_side.Far:
+    def run(self, data: bytes = b"", shell: str = "dash", changes: dict[str, str] | None = None, **asked: Any) -> Far:
         """Run the script; return what it told, and its whole stdout and stderr."""
         defaults: dict[str, Any] = {"names": [], "timeout": 0, "volume_size": SIZE, "manifest": "writing"}
         asked = defaults | asked
         names = asked.pop("names")
         done = self.execute(write_script(VOLUME, **asked), names, shell, changes, data)
-        far = far_side.Far()
+        far = Far()
         for line in done.stdout.decode().splitlines():
             far.feed(line)
         assert (done.returncode == 0) == (far.stored_bytes is not None), done
@@ -54,8 +53,8 @@ def shell(request):
     return devices.need_shell(request.param)
 
 
-def message(far: far_side.Far) -> str:
-    told = far_side.trouble(far, VOLUME, 0)
+def message(far: Far) -> str:
+    told = trouble(far, VOLUME, 0)
     assert told is not None
     assert "\n" not in told
     return told
@@ -299,7 +298,7 @@ def test_a_login_that_cannot_become_root_is_told(tmp_path):
     command = far_side.remote_command(far_side.compose("", VOLUME, SIZE), [])
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", command]
     done = subprocess.run(nobody, check=False, capture_output=True, stdin=subprocess.DEVNULL, cwd="/")
-    far = far_side.Far()
+    far = Far()
     for line in done.stdout.decode().splitlines():
         far.feed(line)
     assert message(far).startswith("the login on the instance cannot become root: ")

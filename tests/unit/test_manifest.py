@@ -34,7 +34,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest im
     pad,
     writing,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import clean_environment
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import clean_environment
 
 SECTOR = 512
 GIB = 1 << 30

@@ -22,11 +22,11 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import write_script
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import filters, manifest
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import FilterError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import stream
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import tar_arguments
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import list_arguments
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import Tar
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.send import send
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack import list_arguments
 from ansible_collections.ec2_backup.ebs.plugins.modules import manifest_info, source_info
 from ec2_backup.commands import backup
 from ec2_backup.status import UserError
@@ -376,7 +376,7 @@ def test_either_program_that_fails_in_mid_stream_fails_the_backup(tmp_path, monk
     with loop_device(tmp_path / "image", SIZE) as device:
         script = remote_command(write_script(VOLUME, SIZE, "writing", None, False, str(device), 1), [])
         with pytest.raises(StreamError, match=f"the local filter ended with status 1: {words}"):
-            stream.send(local_ssh(tmp_path), script, str(tmp_path / "source"), VOLUME, 1, command)
+            send(local_ssh(tmp_path), script, str(tmp_path / "source"), VOLUME, 1, command)
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

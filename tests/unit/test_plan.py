@@ -6,11 +6,11 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.plan impor
     GIB,
     RESERVED,
     architecture,
-    device_candidates,
     launch_candidates,
     tag_value,
     volume_gib,
 )
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import device_candidates
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,14 @@ import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import read as device_read
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import remote_command
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, extract, receive
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import Pump, StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import BLOCK_BYTES
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, manifest_block, receive, session
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pump import Pump
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.session import Session
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import clean_environment
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack import extract_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack_log import ExtractLog, extract_failure
 from tests.unit.devices import (
     MIB,
     children,
@@ -37,7 +43,7 @@ pytestmark = needs_root
 
 MODULE = "ansible_collections.ec2_backup.ebs.plugins.modules.stream_receive"
 SIZE = 64 * MIB
-BLOCK = device_read.BLOCK_BYTES
+BLOCK = BLOCK_BYTES
 VOLUME = "vol-0123456789abcdef0"
 MARK = "EC2_BACKUP_TEST_OF"
 GREETING = "echo Welcome; echo 'have a nice day' >&2; printf '\\303\\n\\n'; exec sh -c \"$command\""
@@ -82,9 +88,7 @@ def source(tmp_path):
 def pack(directory: Path) -> bytes:
     """The archive of a directory as the backup makes it."""
     argv = archive.tar_arguments(str(directory), "-")
-    return subprocess.run(
-        argv, check=True, capture_output=True, env=archive.clean_environment(os.environ) | {MARK: ""}
-    ).stdout
+    return subprocess.run(argv, check=True, capture_output=True, env=clean_environment(os.environ) | {MARK: ""}).stdout
 
 
 def through(command: str, data: bytes) -> bytes:
@@ -121,7 +125,7 @@ def run(asked: str, tmp_path: Path, device: Path, ssh: str) -> object:
 
 def peek(tmp_path: Path, device: Path, ssh: str | None = None, size: int = SIZE) -> tuple[int, bytes, bytes]:
     command = remote_command(device_read.peek_script(VOLUME, size, str(device), 0), [])
-    return receive.peek(ssh_of(tmp_path, ssh), command, VOLUME, 0)
+    return manifest_block.peek(ssh_of(tmp_path, ssh), command, VOLUME, 0)
 
 
 @pytest.mark.parametrize("ssh", [None, GREETING])
@@ -172,7 +176,7 @@ def test_what_the_far_side_refuses_is_told(tmp_path, device):
 @pytest.mark.parametrize("ssh", ["exec sleep 600", "echo Welcome; sleep 600", "printf Welcome; exec sleep 600"])
 @pytest.mark.parametrize("asked", ["peek", "sum", "stream"])
 def test_a_far_side_that_never_answers_ends_at_the_deadline(tmp_path, device, monkeypatch, ssh, asked):
-    monkeypatch.setattr(receive, "SESSION_SECONDS", 0.3)
+    monkeypatch.setattr(session, "SESSION_SECONDS", 0.3)
     with pytest.raises(StreamError) as caught:
         run(asked, tmp_path, device, ssh)
     assert failure(caught) == "no answer from login@instance within 0 s"
@@ -234,7 +238,7 @@ def test_a_sum_without_an_end_does_not_count(tmp_path, device, ssh):
 class Got:
     """What came of a stream."""
 
-    def __init__(self, received: receive.Received, log: extract.ExtractLog, pump: Pump) -> None:
+    def __init__(self, received: receive.Received, log: ExtractLog, pump: Pump) -> None:
         self.received, self.log, self.pump = received, log, pump
         self.bytes, self.sha256 = received.bytes, received.sha256
         self.far, self.filter, self.tar = received.far_trouble, received.filter_trouble, received.tar_status
@@ -252,9 +256,9 @@ def get(
     """Receive through a local `ssh`, and unpack into the directory "target"."""
     (tmp_path / "target").mkdir(exist_ok=True)
     script = device_read.send_script(VOLUME, SIZE, SIZE if length is None else length, remote_inverse, str(device), 0)
-    session = receive.Session(ssh_of(tmp_path, ssh), remote_command(script, []), VOLUME, 0)
-    log, pump = extract.ExtractLog(), Pump()
-    argv = argv or extract.extract_arguments()
+    session = Session(ssh_of(tmp_path, ssh), remote_command(script, []), VOLUME, 0)
+    log, pump = ExtractLog(), Pump()
+    argv = argv or extract_arguments()
     tar = receive.Tar(argv, str(tmp_path / "target"), log.feed, subprocess.DEVNULL, local_inverse)
     return Got(receive.receive(session, tar, length, pump), log, pump)
 
@@ -341,7 +345,7 @@ def test_a_tar_that_is_killed_is_told_as_such(tmp_path, device, source, local_in
     argv = ["sh", "-c", "head -c 3000000 >/dev/null; kill -9 $$"]
     got = get(tmp_path, device, len(data), local_inverse=local_inverse, argv=argv)
     assert (got.far, got.filter, got.tar) == (None, None, -9)
-    assert extract.extract_failure(got.tar, got.log) == "tar was killed by SIGKILL"
+    assert extract_failure(got.tar, got.log) == "tar was killed by SIGKILL"
 
 
 @pytest.mark.parametrize(
@@ -365,7 +369,7 @@ def test_a_local_filter_that_ends_early_leaves_a_damaged_archive(tmp_path, devic
     data = put(device, pack(source))
     got = get(tmp_path, device, len(data), local_inverse="head -c 1000000")
     assert (got.filter, got.sha256) == (None, hashlib.sha256(data).hexdigest())
-    assert str(extract.extract_failure(got.tar, got.log)).startswith("the archive is damaged: Unexpected EOF")
+    assert str(extract_failure(got.tar, got.log)).startswith("the archive is damaged: Unexpected EOF")
 
 
 # ---- the module -----------------------------------------------------------------------------------------------------

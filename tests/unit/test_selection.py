@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, selection
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import SourceError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import parse_mounts
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import SourceError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.measure import measure
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.mounts import parse_mounts
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import clean_environment, unquote
 from tests.unit.devices import MIB, needs_root
 
 FILES = [
@@ -59,16 +61,16 @@ def saved(directory: Path, chosen: dict[str, Any]) -> set[str]:
         archive.tar_arguments(str(directory), "-", selection=words),
         check=True,
         capture_output=True,
-        env=archive.clean_environment(os.environ),
+        env=clean_environment(os.environ),
     )
     assert done.stderr == b""
-    measured, log = archive.measure(str(directory), words)
+    measured, log = measure(str(directory), words)
     assert measured == len(done.stdout)
     assert log.findings() == ([], 0)
     listed = subprocess.run(
         ["tar", "-t", "--quoting-style=escape"], input=done.stdout, check=True, capture_output=True
     ).stdout.splitlines()
-    names = [archive.unquote(line).decode() for line in listed]
+    names = [unquote(line).decode() for line in listed]
     assert "./" in names
     return {name[2:] for name in names if not name.endswith("/")}
 
@@ -271,14 +273,14 @@ def test_the_holes_of_what_is_left_out_do_not_make_the_measured_length_too_low(t
     (top / "plain").write_bytes(os.urandom(MIB))
     words = selection.arguments(selection.select(str(top), patterns)[0])
     made = subprocess.run(archive.tar_arguments(str(top), "-", selection=words), check=True, stdout=subprocess.PIPE)
-    measured, _log = archive.measure(str(top), words)
+    measured, _log = measure(str(top), words)
     assert measured in (len(made.stdout), len(made.stdout) + MIB)
 
 
 def fits(directory: Path, patterns: Iterable[str]) -> tuple[int, int]:
     words = selection.arguments(selection.select(str(directory), patterns)[0])
     made = subprocess.run(archive.tar_arguments(str(directory), "-", selection=words), check=True, capture_output=True)
-    return archive.measure(str(directory), words)[0], len(made.stdout)
+    return measure(str(directory), words)[0], len(made.stdout)
 
 
 def test_measured_is_what_is_sent_whatever_the_patterns_are(home):

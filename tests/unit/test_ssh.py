@@ -11,7 +11,9 @@ import time
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import ssh
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import login, ssh
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.login import WaitError, wait_for_login
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import last_words
 from tests.unit.devices import is_running, local_ssh, wait_until
 
 
@@ -92,8 +94,8 @@ def test_each_complaint_of_ssh_is_taken_for_what_it_is(stderr, kind):
 
 def test_the_last_words_are_the_line_that_says_most():
     stderr = "Warning: Permanently added 'x' to the list of known hosts.\r\nlogin denied\x1b[0m\r\n@@@@@@@@@\n\n"
-    assert ssh.last_words(stderr) == "login denied?[0m"
-    assert ssh.last_words("") == ""
+    assert last_words(stderr) == "login denied?[0m"
+    assert last_words("") == ""
 
 
 def test_the_wait_ends_with_the_first_command_that_ran(tmp_path):
@@ -103,7 +105,7 @@ def test_the_wait_ends_with_the_first_command_that_ran(tmp_path):
         f'echo >>{count}; [ "$(wc -l <{count})" -ge 3 ] || {{ echo "Connection refused" >&2; exit 255; }}; '
         'echo "welcome to this host"; exec sh -c "$command"',
     )
-    found = ssh.wait_for_login(argv, timeout=30, interval=0.01)
+    found = wait_for_login(argv, timeout=30, interval=0.01)
     assert found["attempts"] == 3
     assert found["login"] == subprocess.run(["id", "-un"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     assert found["kernel"].startswith(os.uname().sysname)
@@ -111,44 +113,44 @@ def test_the_wait_ends_with_the_first_command_that_ran(tmp_path):
 
 def test_a_wrong_host_key_is_refused_at_once(tmp_path):
     argv = local_ssh(tmp_path, "echo 'Host key verification failed.' >&2; exit 255")
-    with pytest.raises(ssh.WaitError, match=r"host key of login@instance is not the one .*: refusing") as caught:
-        ssh.wait_for_login(argv, timeout=30, interval=0.01)
+    with pytest.raises(WaitError, match=r"host key of login@instance is not the one .*: refusing") as caught:
+        wait_for_login(argv, timeout=30, interval=0.01)
     assert caught.value.attempts == 1
 
 
 def test_options_that_ssh_does_not_take_are_told_at_once(tmp_path):
-    with pytest.raises(ssh.WaitError, match=r"does not take its options: .*nonsense"):
-        ssh.wait_for_login(["ssh", "-o", "nonsense=1", "login@127.0.0.1"], timeout=30, interval=0.01)
+    with pytest.raises(WaitError, match=r"does not take its options: .*nonsense"):
+        wait_for_login(["ssh", "-o", "nonsense=1", "login@127.0.0.1"], timeout=30, interval=0.01)
 
 
 def test_the_deadline_message_says_what_was_waited_for_and_what_was_seen_last(tmp_path):
     argv = local_ssh(tmp_path, "echo 'login@instance: Permission denied (publickey).' >&2; exit 255")
-    with pytest.raises(ssh.WaitError) as caught:
-        ssh.wait_for_login(argv, timeout=0.2, interval=0.05)
+    with pytest.raises(WaitError) as caught:
+        wait_for_login(argv, timeout=0.2, interval=0.05)
     assert str(caught.value).startswith("no SSH login on login@instance within 0.2 s (")
     assert str(caught.value).endswith("seen last: login@instance: Permission denied (publickey).")
 
 
 def test_a_login_whose_command_fails_is_no_login(tmp_path):
     argv = local_ssh(tmp_path, "echo 'This account is not available'; exit 1")
-    with pytest.raises(ssh.WaitError, match="the command ended with status 1"):
-        ssh.wait_for_login(argv, timeout=0.1, interval=0.05)
+    with pytest.raises(WaitError, match="the command ended with status 1"):
+        wait_for_login(argv, timeout=0.1, interval=0.05)
 
 
 def test_an_attempt_that_hangs_is_ended_with_its_children(tmp_path):
     argv = local_ssh(tmp_path, f"sleep 600 & echo $! >{tmp_path}/pid; wait")
     start = time.monotonic()
-    with pytest.raises(ssh.WaitError, match="no answer within 1 s"):
-        ssh.wait_for_login(argv, timeout=0.5, interval=0.1)
+    with pytest.raises(WaitError, match="no answer within 1 s"):
+        wait_for_login(argv, timeout=0.5, interval=0.1)
     pid = int((tmp_path / "pid").read_text())
     wait_until(lambda: not is_running(pid))
     assert time.monotonic() - start < 300, "it was not waited for"
 
 
 def test_an_instance_that_is_slow_is_given_more_time_with_each_attempt(tmp_path, monkeypatch):
-    monkeypatch.setattr(ssh, "ATTEMPT_SECONDS", 1)
+    monkeypatch.setattr(login, "ATTEMPT_SECONDS", 1)
     argv = local_ssh(tmp_path, 'sleep 3; exec sh -c "$command"')
-    assert 2 <= ssh.wait_for_login(argv, timeout=120, interval=0.01)["attempts"] <= 6
+    assert 2 <= wait_for_login(argv, timeout=120, interval=0.01)["attempts"] <= 6
 
 
 @pytest.mark.parametrize(
@@ -162,11 +164,11 @@ def test_an_instance_that_is_slow_is_given_more_time_with_each_attempt(tmp_path,
 )
 def test_a_handshake_that_is_slow_is_given_more_time_and_a_port_that_is_closed_is_not(tmp_path, complaint, connected):
     note = f'echo "$2" >>{tmp_path}/limits; [ "$(wc -l <{tmp_path}/limits)" -lt 6 ] || exec sh -c "$command"'
-    ssh.wait_for_login(local_ssh(tmp_path, f"{note}; echo '{complaint}' >&2; exit 255"), timeout=30, interval=0.01)
+    wait_for_login(local_ssh(tmp_path, f"{note}; echo '{complaint}' >&2; exit 255"), timeout=30, interval=0.01)
     limits = [int(line.partition("=")[2]) for line in (tmp_path / "limits").read_text().splitlines()]
     assert limits == ([5, 10, 20, 40, 40, 40] if connected else [5] * 6)
 
 
 def test_an_ssh_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(ssh.WaitError, match="/no/such/ssh could not be run"):
-        ssh.wait_for_login(["/no/such/ssh", "login@instance"], timeout=1, interval=0.1)
+    with pytest.raises(WaitError, match="/no/such/ssh could not be run"):
+        wait_for_login(["/no/such/ssh", "login@instance"], timeout=1, interval=0.1)

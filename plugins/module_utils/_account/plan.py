@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import printable
+
 GIB = 1 << 30
 RESERVED = 1 << 20  # the volume's last MiB, in which the manifest is
 
@@ -42,19 +44,8 @@ def architecture(instance_type: str) -> str:
 
 def tag_value(text: object) -> str:
     """C(text) as a tag can hold it: one line, printable, at most 256 characters (the end is what gets lost)."""
-    readable = "".join(character if character.isprintable() else "?" for character in str(text))
+    readable = printable(text)
     return readable if len(readable) <= TAG_VALUE_LENGTH else readable[: TAG_VALUE_LENGTH - 1] + "…"
-
-
-def device_candidates(device_name: str) -> list[str]:
-    """Names under which a disk attached as C(device_name) may appear where no NVMe name tells who it is.
-
-    C(/dev/sdf) appears as C(/dev/xvdf) on Xen with Linux, and under its own name with some kernels
-    (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html).
-    """
-    name = device_name if device_name.startswith("/dev/") else "/dev/" + device_name
-    letter = re.match(r"^/dev/(?:sd|xvd)([a-z]{1,2}\d*)$", name)
-    return [name] if not letter else ["/dev/xvd" + letter.group(1), "/dev/sd" + letter.group(1)]
 
 
 def launch_candidates(instance_types: list[str], subnets: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -1,30 +1,22 @@
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-"""The far side: a POSIX sh script that finds a volume's device on the instance and proves that it is the volume.
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The script that finds a volume's device on the instance, and proves that it is the volume.
 
-What is then done with it is in device_write and device_read. The script is composed on the host whose directory is
-saved or restored to (Python 3.8, standard library only) and runs on the instance, under whatever ``sh`` and ``dd``
-there are, as root. It tells what happened in lines that begin with PREFIX:
-
-``ready DEVICE SIZE``          the device was found and is fit; the stream may begin (SIZE in bytes, 0 if unknown)
-``done BYTES DEVICE``          BYTES were written and flushed to stable storage, or were read
-``sum HEX MEMBERS``            the SHA-256 of what was read, and how many members the archive has (- if not counted)
-``refused CODE TEXT``          nothing was written; CODE is one of REFUSALS
-``failed CODE BYTES TEXT``     the copying failed after BYTES; CODE is one of FAILURES
+What is then done with the device is in write and read. The script runs as root on the instance, with whatever ``sh``
+and ``dd`` there are; it is composed on the host whose directory is saved or restored to: Python 3.8, standard library
+only.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping, Sequence
 
-PREFIX = "ec2-backup:"
-REFUSALS = ("root", "missing", "not-block", "size", "read-only", "in-use", "signature", "unknown", "tool")
-FAILURES = ("full", "dd", "filter", "leftover", "vanished", "sync", "archive")
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import PREFIX
 
 # What every module takes that works on a device: doc_fragments/device.py says what each is.
 ARGUMENTS = {
@@ -44,6 +36,7 @@ _BECOME_ROOT = (
     "echo '" + PREFIX + "refused root sudo does not let this login become root without a password'; "
     "else echo '" + PREFIX + "refused root this login is not root, and there is no sudo'; fi; exit 77"
 )
+
 
 FIND = r"""
 dev=/dev sys=/sys proc=/proc
@@ -187,52 +180,12 @@ def remote_command(script: str, names: Sequence[str]) -> str:
     return " ".join(shlex.quote(word) for word in command)
 
 
-class Far:
-    """What the far side has told so far. Lines that are not ours (a login's greetings) are passed over."""
+def device_candidates(device_name: str) -> list[str]:
+    """Names under which a disk attached as C(device_name) may appear where no NVMe name tells who it is.
 
-    def __init__(self) -> None:
-        self.device: str | None = None
-        self.ready = False
-        self.stored_bytes: int | None = None
-        self.code: str | None = None  # of a refusal or failure
-        self.text = ""
-        self.written = 0
-        self.sha256: str | None = None
-        self.members: int | None = None
-
-    def feed(self, line: str) -> bool:
-        """Take one line of the session's stdout; return whether it was one of ours."""
-        if not line.startswith(PREFIX):
-            return False
-        words = line[len(PREFIX) :].split(" ")
-        if words[0] == "ready" and len(words) == 3:
-            self.ready, self.device = True, words[1]
-        elif words[0] == "done" and len(words) == 3 and words[1].isdigit():
-            self.stored_bytes, self.device = int(words[1]), words[2]
-        elif words[0] == "sum" and len(words) == 3:
-            self.sha256, self.members = words[1], int(words[2]) if words[2].isdigit() else None
-        elif words[0] == "refused" and len(words) > 2:
-            self.code, self.text = words[1], " ".join(words[2:])
-        elif words[0] == "failed" and len(words) > 3:
-            self.code, self.text = words[1], " ".join(words[3:])
-            self.written = int(words[2]) if words[2].isdigit() else 0
-        return True
-
-
-def trouble(far: Far, volume_id: str, timeout: int, doing: str = "writing to") -> str | None:
-    """Return what the far side refused or failed at while ``doing``, in one line for the person who asked, or None."""
-    if far.code is None:
-        return None
-    if far.code == "missing":
-        return f"volume {volume_id} did not appear on the instance within {timeout} s; {far.text}"
-    if far.code == "signature":
-        return f"volume {volume_id} holds {far.text}: refused; use --force (ec2_backup_force) to overwrite it"
-    if far.code == "full":
-        return f"volume {volume_id} is full after {far.written} bytes: it is too small for this archive"
-    if far.code == "root":
-        return f"the login on the instance cannot become root: {far.text}"
-    if far.code in REFUSALS:
-        return f"volume {volume_id}: {far.text}: refused"
-    if far.code == "archive":
-        return f"volume {volume_id}: {far.text}"
-    return f"{doing} volume {volume_id} failed after {far.written} bytes: {far.text}"
+    C(/dev/sdf) appears as C(/dev/xvdf) on Xen with Linux, and under its own name with some kernels
+    (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html).
+    """
+    name = device_name if device_name.startswith("/dev/") else "/dev/" + device_name
+    letter = re.match(r"^/dev/(?:sd|xvd)([a-z]{1,2}\d*)$", name)
+    return [name] if not letter else ["/dev/xvd" + letter.group(1), "/dev/sd" + letter.group(1)]

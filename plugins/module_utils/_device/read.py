@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import PREFIX, compose
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import compose
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import PREFIX
 
 BLOCK_BYTES = 65536
 # Each of these lines stands before binary data on stdout.

@@ -1,30 +1,27 @@
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The archive: GNU tar's arguments, the length it will have, and what tar's end means.
 
 One argument list serves measuring and sending, so that what is measured is what is sent.
 Runs on the host whose directory is saved: Python 3.8, standard library only.
+
 """
 
 from __future__ import annotations
 
 import os
 import re
-import signal
 import stat
-import subprocess
-import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Iterable, Iterator, Mapping, Sequence
+    from typing import Sequence
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import GLOBAL_HEADER_OPTION
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import SourceError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import RECORD_BYTES, TAR_BLOCK
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import describe_status
 
-RECORD_BYTES = 1024 * 1024  # tar pads the archive to a multiple of this; also dd's block size
-TAR_BLOCK = 512
-MINIMUM_TAR = (1, 28)  # the first with --sort; all other options are older
 MAX_WARNINGS = 1000
 
 # Per-file findings: the archive is whole, but not all that was asked for is in it as it was.
@@ -45,19 +42,6 @@ _WRITE_SIDE = re.compile(r"^tar: (?:-|/dev/null): (?:Cannot|Wrote|Write)")
 _TOOL = re.compile(r"^tar: (?:XATTR|POSIX ACL|SELinux) support is not (?:available|requested)")
 _HARMLESS = re.compile(r": socket ignored$|: door ignored$|^Total bytes written: |Exiting with failure status due to")
 _TOTALS = re.compile(rb"^Total bytes written: (\d+)", re.MULTILINE)
-
-
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for tar: English messages, and no options but ours.
-
-    In the C locale GNU tar passes names through as bytes, and quotes them (C escapes) in messages, so a
-    message is always one line of ASCII.
-    """
-    kept = {
-        key: value for key, value in environment.items() if key not in ("TAR_OPTIONS", "POSIXLY_CORRECT", "LANGUAGE")
-    }
-    kept["LC_ALL"] = "C"
-    return kept
 
 
 def tar_arguments(directory: str, output: str, measuring: bool = False, selection: Sequence[str] = ()) -> list[str]:
@@ -91,12 +75,6 @@ def tar_arguments(directory: str, output: str, measuring: bool = False, selectio
         *selection,
         ".",
     ]
-
-
-def parse_version(text: str) -> tuple[int, int] | None:
-    """Return (major, minor) from ``tar --version``, or None if that is not GNU tar."""
-    found = re.match(r"tar \(GNU tar\) (\d+)\.(\d+)", text)
-    return (int(found.group(1)), int(found.group(2))) if found else None
 
 
 def parse_totals(stderr: bytes) -> int | None:
@@ -151,16 +129,6 @@ class TarLog:
         return self.warnings + self.other, self.warnings_count + len(self.other)
 
 
-def describe_status(name: str, returncode: int) -> str:
-    """Return a process's bad end in words."""
-    if returncode < 0:
-        try:
-            return f"{name} was killed by {signal.Signals(-returncode).name}"
-        except ValueError:
-            return f"{name} was killed by signal {-returncode}"
-    return f"{name} ended with status {returncode}"
-
-
 def tar_failure(returncode: int, log: TarLog) -> str | None:
     """Return why there is no complete archive, in one line, or None if there is one (perhaps with warnings).
 
@@ -176,108 +144,6 @@ def tar_failure(returncode: int, log: TarLog) -> str | None:
         return None
     causes = [line for line in log.other if "not recoverable" not in line] or log.other or log.warnings[-1:]
     return "{}: {}".format(describe_status("tar", returncode), causes[0] if causes else "it gave no reason")
-
-
-# ---- the length of sparse files -------------------------------------------------------------------------------------
-
-
-def round_up(number: int, unit: int) -> int:
-    """Return the smallest multiple of ``unit`` that is not below ``number``."""
-    return -(-number // unit) * unit
-
-
-def sparse_saving(size: int, regions: Iterable[tuple[int, int]], name_bytes: int) -> int:
-    """Return by how many bytes, at least, --sparse shortens the archive of one file with holes.
-
-    ``regions`` are the (offset, length) with data. GNU sparse format 1.0: a map of decimal numbers, one a line, padded
-    to a block; then each region, padded to a block; and more records in the extended header, of which there is taken
-    the most they can be (their exact length depends on which of them would be there anyway).
-    """
-    map_bytes, data, count, end = 0, 0, 0, 0
-    for offset, length in regions:
-        count += 1
-        map_bytes += len(str(offset)) + len(str(length)) + 2
-        data += round_up(length, TAR_BLOCK)
-        end = offset + length
-    if end < size:  # a hole at the end is told by an empty region
-        count += 1
-        map_bytes += len(str(size)) + 3
-    map_bytes += len(str(count)) + 1
-    header = TAR_BLOCK + round_up(140 + name_bytes, TAR_BLOCK)
-    return max(0, round_up(size, TAR_BLOCK) - (header + round_up(map_bytes, TAR_BLOCK) + data))
-
-
-def data_regions(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield (offset, length) of the parts of an open file that are not holes. Raises OSError."""
-    offset = 0
-    while offset < size:
-        try:
-            start = os.lseek(descriptor, offset, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == 6:  # ENXIO: no more data
-                return
-            raise
-        offset = min(size, os.lseek(descriptor, start, os.SEEK_HOLE))
-        yield start, offset - start
-
-
-_ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
-_LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-
-
-def unquote(name: bytes) -> bytes:
-    """Return the bytes of a name that tar told in its escape style."""
-
-    def restore(found: re.Match[bytes]) -> bytes:
-        text = found.group(1)
-        return bytes([int(text, 8) & 255]) if len(text) == 3 else _LETTERS.get(text, text)
-
-    return _ESCAPE.sub(restore, name) if b"\\" in name else name
-
-
-def holes_saved(directory: str, names: Iterable[bytes]) -> int:
-    """Return by how many bytes the holes of sparse files shorten the archive of ``directory``.
-
-    ``names``: what tar named of it, a line each: so what is left out saves nothing. Never more than they do: what
-    cannot be read saves nothing either.
-    """
-    saved = 0
-    links: set[tuple[int, int]] = set()
-    top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for line in names:
-            if line.endswith(b"/\n"):
-                continue
-            name = unquote(line[:-1])
-            try:
-                status = os.stat(name, dir_fd=top, follow_symlinks=False)
-                if status.st_blocks * 512 >= status.st_size or not stat.S_ISREG(status.st_mode):
-                    continue
-                if status.st_nlink > 1:  # archived once
-                    if (status.st_dev, status.st_ino) in links:
-                        continue
-                    links.add((status.st_dev, status.st_ino))
-                saved += _file_saving(name, top, status.st_size)
-            except OSError:
-                continue
-    finally:
-        os.close(top)
-    return saved
-
-
-def _file_saving(name: bytes, top: int, size: int) -> int:
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=top)
-    try:
-        return sparse_saving(size, data_regions(descriptor, size), len(name))
-    finally:
-        os.close(descriptor)
-
-
-# ---- the edge: a real directory, a real tar -------------------------------------------------------------------------
-
-
-class SourceError(Exception):
-    """The directory cannot be saved; the text is one line for the person who asked."""
 
 
 def check_directory(path: str) -> str:
@@ -303,61 +169,3 @@ def check_directory(path: str) -> str:
             f"{absolute}: permission denied: it has to be readable and searchable for the user the backup runs as"
         )
     return absolute
-
-
-def tar_version() -> str:
-    """Return GNU tar's version, or raise SourceError if there is none, or none that is new enough."""
-    needed = "GNU tar {}.{} or newer is needed on the host whose directory is saved".format(*MINIMUM_TAR)
-    try:
-        text = subprocess.run(
-            ["tar", "--version"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=clean_environment(os.environ),
-            check=False,
-        ).stdout.decode("utf-8", "replace")
-    except OSError:
-        raise SourceError(f"{needed}: there is no tar; install the package tar") from None
-    version = parse_version(text)
-    if version is None or version < MINIMUM_TAR:
-        raise SourceError("{}: found {}".format(needed, text.splitlines()[0] if text else "another tar"))
-    return "{}.{}".format(*version)
-
-
-def measure(directory: str, selection: Sequence[str] = ()) -> tuple[int, TarLog]:
-    """Return the length in bytes of the archive of ``directory``, without reading file data, and what tar said.
-
-    It is exact for a directory that stays as it is, save that for files with holes it can be some hundred bytes each
-    too high (never too low), and that files which cannot be read are counted. Raises SourceError.
-    ``selection``: as for ``tar_arguments``.
-    """
-    log = TarLog()
-    tar = subprocess.Popen(
-        tar_arguments(directory, "/dev/null", measuring=True, selection=selection),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=clean_environment(os.environ),
-    )
-    with tar:
-        assert tar.stdout is not None
-        assert tar.stderr is not None
-
-        def hear(stderr: IO[bytes]) -> None:
-            for line in stderr:
-                log.feed(line.decode("utf-8", "replace").rstrip("\n"))
-
-        hearing = threading.Thread(target=hear, args=(tar.stderr,), daemon=True)
-        hearing.start()
-        try:
-            saved = holes_saved(directory, tar.stdout)
-        except OSError as error:
-            tar.kill()
-            raise SourceError(f"{directory}: {error.strerror}") from None
-        hearing.join()
-    reason = tar_failure(tar.returncode, log)
-    if reason is None and log.total is None:
-        reason = "tar did not tell its total"
-    if reason is not None or log.total is None:
-        raise SourceError(f"{directory} cannot be archived: {reason}")
-    return round_up(log.total - saved, RECORD_BYTES), log

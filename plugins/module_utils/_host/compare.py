@@ -17,14 +17,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterator
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.extract import printable, readable, unquote
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import readable, unquote
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack import ARCHIVE_END
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import escaped
 
 MAX_DIFFERENCES = 1000
 
 # tar quotes a colon in the name that a message begins with (\:), but not in the name of a member that it lists. Only
 # --block-number tells the two apart: the name of a member has it in front, a difference has not.
 _MEMBER = re.compile(r"block \d+: (?P<name>.*)")
-_END = re.compile(r"block \d+: \*\* (?:Block of NULs|End of File) \*\*")
 # compare.c and misc.c of GNU tar: without "Warning" if it is another error than that there is no such file.
 _GONE = re.compile(
     r"(?:tar: )?(?P<name>(?:[^\\:]|\\.)*): (?:Warning: )?Cannot (?P<call>stat|open|readlink|read link): (?P<why>.*)"
@@ -55,7 +56,7 @@ class Comparison:
         member = _MEMBER.fullmatch(line)
         if member is None:
             self._add(readable(line))
-        elif not _END.fullmatch(line):
+        elif not ARCHIVE_END.fullmatch(line):
             self.members += 1
             self._names.add(hash(unquote(member.group("name")).rstrip(b"/")))
 
@@ -75,7 +76,7 @@ class Comparison:
         """Add what is in the directory and not in the archive. Sockets are in no archive."""
         for name in _names_below(os.fsencode(directory)):
             if hash(name) not in self._names:
-                self._add(f"{printable(os.fsdecode(name))}: is not in the backup")
+                self._add(f"{escaped(os.fsdecode(name))}: is not in the backup")
 
 
 def _names_below(top: bytes) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterable, Mapping, Sequence
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import SourceError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import SourceError
 
 PATTERNS_LENGTH = 256 * 1024  # together, in characters; a program's arguments may have 2 MiB (execve(2), _STK_LIM)
 RECORDED_LENGTH = 8 * 1024  # of them, in the manifest, in bytes of JSON

@@ -19,7 +19,10 @@ import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import write_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, pipeline, stream
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import send as sending
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.measure import measure
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pump import Pump, tee_call
 from tests.unit.devices import (
     MIB,
     children,
@@ -65,12 +68,12 @@ def send(
     """Send through a local `ssh`; ``ssh`` is what that does with "$command"."""
     argv = local_ssh(tmp_path, ssh) if ssh else local_ssh(tmp_path)
     command = remote_command(write_script(VOLUME, SIZE, "writing", remote_filter, False, str(device), 1), [])
-    return stream.send(argv, command, str(source), VOLUME, 1, local_filter, bool(remote_filter))
+    return sending.send(argv, command, str(source), VOLUME, 1, local_filter, bool(remote_filter))
 
 
 def failure(*arguments: Any, **asked: Any) -> str:
     """Return the one line that a failed run ends with; nothing of it may still be running."""
-    with pytest.raises(pipeline.StreamError) as caught:
+    with pytest.raises(StreamError) as caught:
         send(*arguments, **asked)
     assert "\n" not in str(caught.value)
     assert children() == []
@@ -85,7 +88,7 @@ def read(device: Path, count: int) -> bytes:
 @needs_root
 def test_what_is_on_the_volume_is_what_was_measured_sent_and_in_the_directory(tmp_path, device):
     source = hard_directory(tmp_path / "source")
-    measured, _log = archive.measure(str(source))
+    measured, _log = measure(str(source))
     sent = send(tmp_path, source, device)
     assert sent["bytes"] == sent["stored_bytes"] == measured
     assert sent["sha256"] == hashlib.sha256(read(device, sent["bytes"])).hexdigest()
@@ -101,7 +104,7 @@ def test_filters_change_the_stream_and_the_hash_is_of_what_was_sent(tmp_path, so
     filters = {"local_filter": "gzip -1 | cat", "remote_filter": "gzip -dc"}
     sent = send(tmp_path, source, device, **filters)
     stored = read(device, sent["stored_bytes"])
-    assert sent["stored_bytes"] == archive.measure(str(source))[0] != sent["bytes"]
+    assert sent["stored_bytes"] == measure(str(source))[0] != sent["bytes"]
     again = subprocess.run(["gzip", "-1"], input=stored, check=True, stdout=subprocess.PIPE).stdout
     assert (sent["bytes"], sent["sha256"]) == (len(again), hashlib.sha256(again).hexdigest())
 
@@ -240,7 +243,7 @@ def test_an_ssh_that_does_not_bring_the_far_sides_word_fails_the_run(tmp_path, s
 
 @needs_root
 def test_a_far_side_that_never_answers_ends_at_the_deadline(tmp_path, source, device, monkeypatch):
-    monkeypatch.setattr(stream, "SESSION_SECONDS", -0.5)
+    monkeypatch.setattr(sending, "SESSION_SECONDS", -0.5)
     assert failure(tmp_path, source, device, ssh="sleep 600") == "no answer from login@instance within 0 s"
 
 
@@ -250,7 +253,7 @@ def test_greetings_of_the_login_do_not_disturb(tmp_path, source, device):
     assert sent["stored_bytes"] == sent["bytes"]
 
 
-@pytest.mark.parametrize("tee", [None, pipeline.tee_call()])
+@pytest.mark.parametrize("tee", [None, tee_call()])
 def test_the_pump_passes_on_and_hashes_every_byte(tee):
     data = os.urandom(3 * MIB + 12345)
     near, source = os.pipe()
@@ -269,7 +272,7 @@ def test_the_pump_passes_on_and_hashes_every_byte(tee):
     threads = [threading.Thread(target=produce), threading.Thread(target=consume)]
     for thread in threads:
         thread.start()
-    pump = pipeline.Pump()
+    pump = Pump()
     pump.run(near, far, tee)
     os.close(far)
     for thread in threads:
@@ -280,13 +283,13 @@ def test_the_pump_passes_on_and_hashes_every_byte(tee):
     assert (pump.bytes, pump.digest.digest()) == (len(data), hashlib.sha256(data).digest())
 
 
-@pytest.mark.parametrize("tee", [None, pipeline.tee_call()])
+@pytest.mark.parametrize("tee", [None, tee_call()])
 def test_the_pump_tells_when_its_reader_goes(tee):
     near, source = os.pipe()
     sink, far = os.pipe()
     os.write(source, b"x")
     os.close(sink)
-    pump = pipeline.Pump()
+    pump = Pump()
     pump.run(near, far, tee)
     assert pump.broken
     for descriptor in (near, source, far):
@@ -301,7 +304,7 @@ def test_where_tee_is_not_allowed_the_pump_copies():
     sink, far = os.pipe()
     os.write(source, b"data")
     os.close(source)
-    pump = pipeline.Pump()
+    pump = Pump()
     pump.run(near, far, tee)
     assert (os.read(sink, 10), pump.bytes) == (b"data", 4)
     for descriptor in (near, sink, far):
@@ -339,18 +342,18 @@ def test_the_processes_end_with_the_module(tmp_path, source, device, number):
 
 IN_A_FINALIZER = """
 import os, signal, time
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import pipeline
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.process import Interrupted, interruptible
 
 class Finalized:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0)  # the handler runs here, and Python swallows what it raises
 
-pipeline.interruptible("too bad")
+interruptible("too bad")
 try:
     Finalized()
     signal.pause()
-except pipeline.Interrupted as error:
+except Interrupted as error:
     print(error)
 """
 

@@ -1,9 +1,9 @@
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The near side: tar | [local filter] | count and hash | ssh, with every process's end accounted for.
 
 Runs on the host whose directory is saved: Python 3.8, standard library only.
+
 """
 
 from __future__ import annotations
@@ -18,28 +18,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Sequence
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import Far, trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import Far, trouble
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import stages
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import (
-    TarLog,
-    clean_environment,
-    describe_status,
-    tar_arguments,
-    tar_failure,
-)
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pipeline import (
-    SESSION_SECONDS,
-    Child,
-    Collector,
-    Pump,
-    StreamError,
-    connection_trouble,
-    enlarge_pipe,
-    tee_call,
-    with_words,
-)
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import last_words
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import TarLog, tar_arguments, tar_failure
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.process import Child, Collector, enlarge_pipe
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.pump import Pump, tee_call
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.session import SESSION_SECONDS
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import connection_trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import clean_environment
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.meter import Meter, written_by
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import describe_status, last_words, with_words
 
 
 def local_trouble(tar: int, log: TarLog, local_filter: int | None, filter_words: str) -> str | None:

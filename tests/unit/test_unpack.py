@@ -16,26 +16,40 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive, extract
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import archive
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import TargetError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import clean_environment, readable, unquote
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.target import (
+    check_target,
+    leaves,
+    links_that_leave,
+    make_target,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack import (
+    compare_arguments,
+    extract_arguments,
+    list_arguments,
+    member_name,
+    member_names,
+)
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack_log import ExtractLog, extract_failure
 from ansible_collections.ec2_backup.ebs.plugins.modules import target_info
 from tests.unit.devices import hard_directory, needs_root, snapshot
 
 
-def fed(*lines: str, members: tuple[str, ...] = (), confined: bool = False) -> extract.ExtractLog:
-    log = extract.ExtractLog(members, confined)
+def fed(*lines: str, members: tuple[str, ...] = (), confined: bool = False) -> ExtractLog:
+    log = ExtractLog(members, confined)
     for line in lines:
         log.feed("tar: " + line)
     return log
 
 
-def run(
-    argv: list[str], stream: Path, directory: Path, log: extract.ExtractLog | None = None
-) -> tuple[int, str, extract.ExtractLog]:
+def run(argv: list[str], stream: Path, directory: Path, log: ExtractLog | None = None) -> tuple[int, str, ExtractLog]:
     """Run tar on a stream as the restore does; return its status, its stdout, and what it said."""
-    log = log or extract.ExtractLog()
+    log = log or ExtractLog()
     with stream.open("rb") as file:
         done = subprocess.run(
-            argv, check=False, stdin=file, capture_output=True, cwd=directory, env=archive.clean_environment(os.environ)
+            argv, check=False, stdin=file, capture_output=True, cwd=directory, env=clean_environment(os.environ)
         )
     for line in done.stderr.decode().splitlines():
         log.feed(line)
@@ -44,7 +58,7 @@ def run(
 
 def archive_of(directory: Path, output: Path) -> Path:
     argv = archive.tar_arguments(str(directory), str(output))
-    subprocess.run(argv, check=True, capture_output=True, env=archive.clean_environment(os.environ))
+    subprocess.run(argv, check=True, capture_output=True, env=clean_environment(os.environ))
     return output
 
 
@@ -53,20 +67,20 @@ def archive_of(directory: Path, output: Path) -> Path:
 
 @pytest.mark.parametrize("given", ["etc/passwd", "/etc/passwd", "./etc/passwd", "etc//./passwd/", "//etc/passwd"])
 def test_a_member_has_one_name_however_a_person_gives_it(given):
-    assert extract.member_name(given) == "etc/passwd"
+    assert member_name(given) == "etc/passwd"
 
 
 def test_a_member_below_another_is_not_asked_for_twice():
-    assert extract.member_names(["a/b", "c", "a", "a/b/", "ab"]) == ["a", "ab", "c"]
+    assert member_names(["a/b", "c", "a", "a/b/", "ab"]) == ["a", "ab", "c"]
 
 
 def test_asking_for_the_top_asks_for_everything():
-    assert extract.member_names(["a", "."]) == []
+    assert member_names(["a", "."]) == []
 
 
 def test_a_member_outside_of_the_archive_cannot_be_asked_for():
-    with pytest.raises(extract.TargetError, match=r"cannot hold '\.\.'"):
-        extract.extract_arguments(["../a"])
+    with pytest.raises(TargetError, match=r"cannot hold '\.\.'"):
+        extract_arguments(["../a"])
 
 
 ODD = ["plain", "-rf", "[a]*?", "back\\slash", "tr\\tab", "new\nline", "co:lon", "schön", "not-utf8-\udcff", " blank "]
@@ -85,10 +99,10 @@ def test_one_member_comes_back_from_an_archive_of_any_tool(tmp_path, top, name):
     prefix = str(tmp_path / "source/under") if top == "absolute" else "under"
 
     members = [f"{prefix}/{name}"]
-    log = extract.ExtractLog(members)
-    status, _, log = run(extract.extract_arguments(members), tmp_path / "out.tar", tmp_path / "copy", log)
+    log = ExtractLog(members)
+    status, _, log = run(extract_arguments(members), tmp_path / "out.tar", tmp_path / "copy", log)
 
-    assert extract.extract_failure(status, log) is None, log.other
+    assert extract_failure(status, log) is None, log.other
     files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
     assert [path.name for path in files] == [name]
 
@@ -98,9 +112,9 @@ def test_a_member_that_is_not_there_is_named(tmp_path):
     (tmp_path / "source/there").touch()
     stream = archive_of(tmp_path / "source", tmp_path / "out.tar")
     members = ["there", "not:th\\ere\n", "nor*"]
-    status, _, log = run(extract.extract_arguments(members), stream, tmp_path, extract.ExtractLog(members))
+    status, _, log = run(extract_arguments(members), stream, tmp_path, ExtractLog(members))
     assert log.missing == ["nor*", "not:th\\ere\n"]
-    told = extract.extract_failure(status, log)
+    told = extract_failure(status, log)
     assert told is not None
     assert told.startswith("not in the backup: nor* and not:th")
     assert "\n" not in told
@@ -111,9 +125,9 @@ def test_each_name_is_listed_in_one_line_that_a_terminal_can_be_shown(tmp_path):
     for name in ("new\nline", "schön", "esc\033[2J", "c1-\u009b", "not-utf8-\udcff", "co:lon", "back\\303\\266"):
         (tmp_path / "source" / name).touch()
     stream = archive_of(tmp_path / "source", tmp_path / "out.tar")
-    status, listed, log = run(extract.list_arguments(), stream, tmp_path)
+    status, listed, log = run(list_arguments(), stream, tmp_path)
     assert (status, log.other) == (0, [])
-    shown = [extract.readable(line) for line in listed.splitlines()]
+    shown = [readable(line) for line in listed.splitlines()]
     assert sorted(shown) == sorted(
         [
             "./",
@@ -137,9 +151,9 @@ def test_what_differs_from_the_source_is_one_line_each(tmp_path):
     (source / "gone").unlink()
     (source / "chan:ged\n").write_text("another length")
     os.utime(source / "same", ns=(0, 0))
-    status, told, log = run(extract.compare_arguments(), stream, source)
+    status, told, log = run(compare_arguments(), stream, source)
     assert status == 1
-    lines = [extract.readable(line) for line in told.splitlines()]
+    lines = [readable(line) for line in told.splitlines()]
     assert set(lines) == {"./same: Mod time differs", r"./chan:ged\n: Mod time differs", r"./chan:ged\n: Size differs"}
     assert log.other == ["./gone: Warning: Cannot stat: No such file or directory"]
 
@@ -165,7 +179,7 @@ def test_what_differs_from_the_source_is_one_line_each(tmp_path):
 def test_what_a_user_may_not_have_is_counted_and_no_failure(line, kind):
     log = fed(line, "Exiting with failure status due to previous errors")
     assert log.denied == {kind: 1}
-    assert extract.extract_failure(2, log) is None
+    assert extract_failure(2, log) is None
 
 
 @pytest.mark.parametrize(
@@ -181,7 +195,7 @@ def test_what_a_user_may_not_have_is_counted_and_no_failure(line, kind):
     ],
 )
 def test_what_is_lost_or_unknown_is_a_failure(line):
-    told = extract.extract_failure(2, fed(line, "./b: Cannot mknod: Operation not permitted"))
+    told = extract_failure(2, fed(line, "./b: Cannot mknod: Operation not permitted"))
     assert told == f"tar ended with status 2: {line}"
 
 
@@ -198,7 +212,7 @@ def test_all_that_was_denied_is_told_in_one_line():
 
 
 def test_memory_is_bounded_and_counts_are_not():
-    log = extract.ExtractLog(["x"], limit=10)
+    log = ExtractLog(["x"], limit=10)
     for number in range(5000):
         log.feed(f"tar: ./{number}: Cannot mknod: Operation not permitted")
         log.feed(f"tar: ./{number}: Cannot open: No space left on device")
@@ -226,7 +240,7 @@ def test_memory_is_bounded_and_counts_are_not():
     ],
 )
 def test_what_would_have_left_the_target_is_a_failure_that_says_so(lines, confined):
-    told = extract.extract_failure(2, fed(*lines, confined=confined))
+    told = extract_failure(2, fed(*lines, confined=confined))
     assert told is not None
     assert told.startswith("the archive tried to leave the target 1 time, which was refused; do not trust it: ")
 
@@ -234,18 +248,18 @@ def test_what_would_have_left_the_target_is_a_failure_that_says_so(lines, confin
 def test_an_absolute_name_is_a_notice():
     log = fed("Removing leading `/' from member names")
     assert log.notices == ["Removing leading `/' from member names"]
-    assert extract.extract_failure(0, log) is None
+    assert extract_failure(0, log) is None
 
 
 def test_what_is_in_the_way_is_explained():
-    told = extract.extract_failure(2, fed("./a/x: Cannot open: File exists"))
+    told = extract_failure(2, fed("./a/x: Cannot open: File exists"))
     assert told is not None
     assert told.startswith("tar ended with status 2: ./a/x: Cannot open: File exists (what is there cannot be replaced")
 
 
 def test_a_hard_link_without_its_other_name_says_what_to_ask_for():
     log = fed("./b: Cannot hard link to './a': No such file or directory", members=("b",))
-    assert "ask for ./a as well" in str(extract.extract_failure(2, log))
+    assert "ask for ./a as well" in str(extract_failure(2, log))
 
 
 @pytest.mark.parametrize(
@@ -267,8 +281,8 @@ def test_a_damaged_archive_is_called_so(tmp_path, damage, told):
     stream = tmp_path / "damaged.tar"
     stream.write_bytes(damage((tmp_path / "out.tar").read_bytes()))
     (tmp_path / "copy").mkdir()
-    status, _, log = run(extract.extract_arguments(), stream, tmp_path / "copy")
-    reason = extract.extract_failure(status, log)
+    status, _, log = run(extract_arguments(), stream, tmp_path / "copy")
+    reason = extract_failure(status, log)
     assert reason is not None
     assert reason.startswith("the archive is damaged: ")
     assert told in log.damage
@@ -280,8 +294,8 @@ def test_tar_does_not_miss_the_end_of_an_archive_so_others_have_to(tmp_path, dam
     subprocess.run(["tar", "-cf", "out.tar", "a", "a"], check=True, cwd=tmp_path)
     stream = tmp_path / "damaged.tar"
     stream.write_bytes(damage((tmp_path / "out.tar").read_bytes()))
-    status, _, log = run(extract.list_arguments(), stream, tmp_path)
-    assert (status, extract.extract_failure(status, log)) == (0, None)
+    status, _, log = run(list_arguments(), stream, tmp_path)
+    assert (status, extract_failure(status, log)) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -293,8 +307,8 @@ def test_tar_does_not_miss_the_end_of_an_archive_so_others_have_to(tmp_path, dam
     ],
 )
 def test_an_end_without_words_is_a_failure(status, told):
-    assert extract.extract_failure(status, fed()) == told
-    assert extract.extract_failure(status, fed(members=("a",))) == told
+    assert extract_failure(status, fed()) == told
+    assert extract_failure(status, fed(members=("a",))) == told
 
 
 @pytest.mark.parametrize(
@@ -307,10 +321,10 @@ def test_a_quoted_name_is_read_back(tmp_path, name):
         check=False,
         cwd=tmp_path,
         capture_output=True,
-        env=archive.clean_environment(os.environ),
+        env=clean_environment(os.environ),
     ).stderr.decode("ascii")
     quoted = log.split("\n")[0][len("tar: ") : -len(": Cannot stat: No such file or directory")]
-    assert extract.unquote(quoted) == b"./" + name
+    assert unquote(quoted) == b"./" + name
 
 
 # ---- the target -----------------------------------------------------------------------------------------------------
@@ -318,11 +332,11 @@ def test_a_quoted_name_is_read_back(tmp_path, name):
 
 def test_a_target_is_an_empty_directory_or_one_that_can_be_made(tmp_path):
     target = tmp_path / "target"
-    assert extract.check_target(str(target)) == str(target)
-    assert extract.make_target(str(target)) is True
+    assert check_target(str(target)) == str(target)
+    assert make_target(str(target)) is True
     assert target.stat().st_mode & 0o7777 == 0o700
-    assert extract.make_target(str(target)) is False
-    assert extract.check_target(str(target) + "/.") == str(target)
+    assert make_target(str(target)) is False
+    assert check_target(str(target) + "/.") == str(target)
 
 
 def test_a_relative_target_and_a_link_to_a_directory_are_told_by_their_real_path(tmp_path, monkeypatch):
@@ -330,28 +344,28 @@ def test_a_relative_target_and_a_link_to_a_directory_are_told_by_their_real_path
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    assert extract.check_target("link/../link") == str(tmp_path / "real")
-    assert extract.check_target("link/new") == str(tmp_path / "real/new")
-    assert extract.check_target("~/real") == str(tmp_path / "real")
+    assert check_target("link/../link") == str(tmp_path / "real")
+    assert check_target("link/new") == str(tmp_path / "real/new")
+    assert check_target("~/real") == str(tmp_path / "real")
 
 
 def test_a_target_with_files_takes_force_and_says_which_files(tmp_path):
     for name in ("b", "a\n", "c", "d", "e"):
         (tmp_path / name).touch()
-    with pytest.raises(extract.TargetError) as refused:
-        extract.check_target(str(tmp_path))
+    with pytest.raises(TargetError) as refused:
+        check_target(str(tmp_path))
     assert str(refused.value) == (
         f"{tmp_path} is not empty (it holds a\\n, b and 3 more): use --force (ec2_backup_restore_force)"
     )
-    assert extract.check_target(str(tmp_path), force=True) == str(tmp_path)
+    assert check_target(str(tmp_path), force=True) == str(tmp_path)
 
 
 def test_a_filesystem_that_was_just_made_counts_as_empty(tmp_path, monkeypatch):
     (tmp_path / "lost+found").mkdir()
-    with pytest.raises(extract.TargetError, match="it holds lost"):
-        extract.check_target(str(tmp_path))
+    with pytest.raises(TargetError, match="it holds lost"):
+        check_target(str(tmp_path))
     monkeypatch.setattr(os.path, "ismount", lambda path: True)
-    assert extract.check_target(str(tmp_path)) == str(tmp_path)
+    assert check_target(str(tmp_path)) == str(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -371,8 +385,8 @@ def test_a_target_that_cannot_be_is_refused_in_one_line(tmp_path, monkeypatch, n
     (tmp_path / "dangling").symlink_to("nothing")
     (tmp_path / "loop").symlink_to("loop")
     for force in (False, True):
-        with pytest.raises(extract.TargetError, match=told) as refused:
-            extract.check_target(name, force)
+        with pytest.raises(TargetError, match=told) as refused:
+            check_target(name, force)
         assert "\n" not in str(refused.value)
 
 
@@ -396,7 +410,7 @@ def test_a_target_that_cannot_be_is_refused_in_one_line(tmp_path, monkeypatch, n
     ],
 )
 def test_a_link_leaves_if_it_could_ever_lead_out(link, depth, out):
-    assert extract.leaves(link, depth, "/target") is out
+    assert leaves(link, depth, "/target") is out
 
 
 def test_links_that_leave_are_found_at_any_depth(tmp_path):
@@ -405,11 +419,11 @@ def test_links_that_leave_are_found_at_any_depth(tmp_path):
     (tmp_path / "a/b/out").symlink_to("../../../x")
     (tmp_path / "fine").symlink_to("a")
     (tmp_path / "abs").symlink_to("/etc")
-    assert sorted(extract.links_that_leave(str(tmp_path), 10)) == ["a/b/out", "abs"]
-    assert len(extract.links_that_leave(str(tmp_path), 1)) == 1
+    assert sorted(links_that_leave(str(tmp_path), 10)) == ["a/b/out", "abs"]
+    assert len(links_that_leave(str(tmp_path), 1)) == 1
     (tmp_path / "abs").unlink()
     (tmp_path / "a/b/out").unlink()
-    assert extract.links_that_leave(str(tmp_path), 10) == []
+    assert links_that_leave(str(tmp_path), 10) == []
 
 
 # ---- the module -----------------------------------------------------------------------------------------------------
@@ -470,9 +484,9 @@ def test_what_is_restored_as_root_equals_the_source(tmp_path):
     source.chmod(0o751)
     stream = archive_of(source, tmp_path / "out.tar")
     target = tmp_path / "target"
-    extract.make_target(str(target))
+    make_target(str(target))
 
-    status, _, log = run(extract.extract_arguments(), stream, target)
+    status, _, log = run(extract_arguments(), stream, target)
 
     assert (status, log.other, log.notices, log.denied) == (0, [], [], {})
     assert snapshot(target) == snapshot(source)
@@ -485,12 +499,12 @@ def test_a_restore_over_files_replaces_them_and_leaves_the_others(tmp_path):
     stream = archive_of(source, tmp_path / "out.tar")
     target = tmp_path / "target"
     target.mkdir()
-    assert run(extract.extract_arguments(), stream, target)[0] == 0
+    assert run(extract_arguments(), stream, target)[0] == 0
     (target / "plain").write_text("changed")
     (target / "own").write_text("own")
     (target / "sticky").chmod(0o500)
-    status, _, log = run(extract.extract_arguments(), stream, target)
-    assert extract.extract_failure(status, log) is None
+    status, _, log = run(extract_arguments(), stream, target)
+    assert extract_failure(status, log) is None
     assert (target / "own").read_text() == "own"
     (target / "own").unlink()
     assert snapshot(target) == snapshot(source)
