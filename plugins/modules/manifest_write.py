@@ -81,41 +81,11 @@ manifest:
   returned: success
 """
 
-import time
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, remote_command
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import put_script
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import complete, encode
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.manifest_block import put
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.selection import record
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERSION
-
-
-def document(asked):
-    """The manifest of what was sent."""
-    sent = asked["sent"]
-    return complete(
-        run_id=asked["run_id"],
-        host=asked["source"]["host"],
-        path=asked["source"]["path"],
-        stream_bytes=int(sent["bytes"]),
-        stream_sha256=sent["sha256"],
-        stored_bytes=int(sent["stored_bytes"]),
-        volume_bytes=asked["volume_size"],
-        started=sent["started"],
-        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        version=VERSION,
-        warnings=int(sent["source_warnings_count"]),
-        local_filter=asked["local_filter"],
-        remote_filter=asked["remote_filter"],
-        local_inverse=asked["local_inverse"],
-        remote_inverse=asked["remote_inverse"],
-        selection=record(asked["selection"]),
-    )
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.manifest_block import write
 
 
 def main() -> None:
@@ -133,17 +103,11 @@ def main() -> None:
         )
     )
     asked = module.params
-    manifest = document(asked)
+    inverses = {"local": asked["local_inverse"], "remote": asked["remote_inverse"]}
     try:
-        text = encode(manifest).decode("ascii")
-        script = put_script(asked["volume_id"], asked["volume_size"], text, asked["device_exact"], asked["timeout"])
-        command = remote_command(script, asked["device"])
-        ssh = expand_arguments(asked["ssh"])
-        put(ssh, command, asked["volume_id"], asked["timeout"])
+        manifest = write(asked, asked["sent"], asked["source"], inverses)
     except StreamError as error:
-        module.fail_json(msg=f"The manifest was not written: {error}", stderr_of=error.stderr)
-    except (ValueError, OSError) as error:
-        module.fail_json(msg=f"The manifest was not written: {error}")
+        module.fail_json(msg=str(error), stderr_of=error.stderr)
     module.exit_json(changed=True, manifest=manifest)
 
 

@@ -31,7 +31,7 @@ options:
     required: true
   host:
     description:
-      - The name of this host, for that block.
+      - The name of this host, for that block and for the manifest.
     type: str
     required: true
   selection:
@@ -59,6 +59,22 @@ options:
       - Whether to overwrite a filesystem, a partition table or other signature.
     type: bool
     default: false
+  manifest:
+    description:
+      - Writes the manifest, which makes what is on the volume a backup, as soon as the stream has succeeded.
+        An empty dictionary is enough.
+      - If this is left out, no manifest is written. M(ec2_backup.ebs.manifest_write) can write it later, for example
+        after the volume has been read back.
+    type: dict
+    suboptions:
+      local_inverse:
+        description:
+          - The command that undoes O(local_filter). For those that are known it need not be given.
+        type: str
+      remote_inverse:
+        description:
+          - The command that undoes O(remote_filter). For those that are known it need not be given.
+        type: str
 extends_documentation_fragment:
   - ec2_backup.ebs.device
 attributes:
@@ -67,13 +83,14 @@ attributes:
     support: none
     details: The task is skipped.
 seealso:
+  - module: ec2_backup.ebs.manifest_write
   - module: ec2_backup.ebs.source_info
 author:
   - The ec2-backup authors
 """
 
 EXAMPLES = r"""
-- name: Send /srv/data to the volume
+- name: Make a backup of /srv/data on the volume
   ec2_backup.ebs.stream_send:
     ssh: "{{ ['ssh'] + session.ssh_options + ['ec2-backup@203.0.113.7'] }}"
     path: /srv/data
@@ -81,6 +98,7 @@ EXAMPLES = r"""
     volume_size: "{{ 8 * 1024 ** 3 }}"
     run_id: 20261122t184500z-1f2e3d4c
     host: web1
+    manifest: {}
 """
 
 RETURN = r"""
@@ -130,6 +148,10 @@ rate:
   type: int
   returned: success
   sample: 419430
+manifest:
+  description: The manifest, as C(docs/volume-format.md) describes it.
+  type: dict
+  returned: with O(manifest)
 stderr_of:
   description: The last lines each process wrote to its stderr, by the process's name.
   type: dict
@@ -146,11 +168,18 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write impor
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import encode, writing
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import check_directory
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import SourceError, StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.manifest_block import write
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.process import Interrupted, interruptible
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.selection import arguments, leave_out
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.send import send
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERSION
+
+
+def write_manifest(asked, sent, path):
+    """Write the manifest of the stream that was sent, and return it. Raises StreamError."""
+    inverses = {side: asked["manifest"][side + "_inverse"] for side in ("local", "remote")}
+    return write(asked, sent, {"host": asked["host"], "path": path}, inverses)
 
 
 def main() -> None:
@@ -165,6 +194,10 @@ def main() -> None:
             local_filter={"type": "str"},
             remote_filter={"type": "str"},
             force={"type": "bool", "default": False},
+            manifest={
+                "type": "dict",
+                "options": {"local_inverse": {"type": "str"}, "remote_inverse": {"type": "str"}},
+            },
         )
     )
     asked = module.params
@@ -193,6 +226,10 @@ def main() -> None:
             bool(asked["remote_filter"]),
             arguments(leave_out(asked["selection"], path, asked["leave_out"])),
         )
+        result["started"] = started
+        if asked["manifest"] is not None:
+            interruptible("the manifest may or may not be on the volume")
+            result["manifest"] = write_manifest(asked, result, path)
     except StreamError as error:
         module.fail_json(msg=str(error), stderr_of=error.stderr)
     except (SourceError, Interrupted) as error:
@@ -201,7 +238,7 @@ def main() -> None:
         module.fail_json(msg=f"the stream could not be set up: {error}")
     for notice in result.pop("notices"):
         module.warn("tar: " + notice)
-    module.exit_json(changed=True, started=started, **result)
+    module.exit_json(changed=True, **result)
 
 
 if __name__ == "__main__":

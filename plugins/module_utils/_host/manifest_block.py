@@ -1,17 +1,28 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The manifest's block at the volume's end: read and written over SSH. Python 3.8, standard library only."""
+"""The manifest's block at the volume's end: read and written over SSH.
+
+Runs on the host whose directory is saved or restored to: Python 3.8, standard library only.
+"""
 
 from __future__ import annotations
 
+import time
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Sequence
+    from typing import Any, Mapping, Sequence
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import PREFIX
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.read import BLOCKS
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import BLOCK_BYTES
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import put_script
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import BLOCK_BYTES, complete, encode
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.selection import record
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.session import Session
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERSION
 
 
 def peek(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tuple[int, bytes, bytes]:
@@ -36,11 +47,48 @@ def peek(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tupl
         session.child.kill()
 
 
-def put(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> None:
-    """Run the script ``command`` that writes the manifest (``put_script``), and wait until it is on the volume.
+def write(
+    asked: Mapping[str, Any], sent: Mapping[str, Any], source: Mapping[str, str], inverses: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Write the manifest of the stream that was ``sent`` onto its volume; return it once it is flushed.
 
-    ``timeout``: seconds to wait for the device. Raises StreamError.
+    ``asked``: a module's options: those of every module that works on a device, ``run_id``, ``selection`` and both
+    filters. ``sent``: the result of ``stream_send``. ``source``: ``host`` and ``path``. ``inverses``: the commands that
+    undo the filters, by ``local`` and ``remote``, where they are not among those that are known.
+
+    Raises StreamError.
     """
+    document = complete(
+        run_id=asked["run_id"],
+        host=source["host"],
+        path=source["path"],
+        stream_bytes=int(sent["bytes"]),
+        stream_sha256=sent["sha256"],
+        stored_bytes=int(sent["stored_bytes"]),
+        volume_bytes=asked["volume_size"],
+        started=sent["started"],
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        version=VERSION,
+        warnings=int(sent["source_warnings_count"]),
+        local_filter=asked["local_filter"],
+        remote_filter=asked["remote_filter"],
+        local_inverse=inverses.get("local"),
+        remote_inverse=inverses.get("remote"),
+        selection=record(asked["selection"]),
+    )
+    volume_id, timeout = asked["volume_id"], asked["timeout"]
+    try:
+        text = encode(document).decode("ascii")
+        script = put_script(volume_id, asked["volume_size"], text, asked["device_exact"], timeout)
+        _run(expand_arguments(asked["ssh"]), remote_command(script, asked["device"]), volume_id, timeout)
+    except StreamError as error:
+        raise StreamError(f"The manifest was not written: {error}", error.stderr) from None
+    except (ValueError, OSError) as error:
+        raise StreamError(f"The manifest was not written: {error}", {}) from None
+    return document
+
+
+def _run(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> None:
     session = Session(ssh, command, volume_id, timeout, "writing to")
     try:
         done = session.wait_for_line(PREFIX + "done")
