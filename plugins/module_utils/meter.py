@@ -1,6 +1,5 @@
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """How far a stream is, told to another process while the module that moves it still runs: by a small file.
 
 Ansible hands results back at a task's end only. So who wants to know more makes an empty file and names it in the

@@ -1,12 +1,12 @@
 #!/usr/bin/python
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: manifest_write
+version_added: "0.1.0"
 short_description: Write the manifest of a finished backup onto its volume
 description:
   - Writes the block at the volume's end that makes what is on the volume a backup, and flushes it. Its format is
@@ -60,7 +60,7 @@ seealso:
   - module: ec2_backup.ebs.stream_send
   - module: ec2_backup.ebs.manifest_info
 author:
-  - The ec2-backup authors
+  - The ec2-backup developers (@ec2-backup)
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,12 @@
 #!/usr/bin/python
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: session_open
+version_added: "0.1.0"
 short_description: Make the keys and the known_hosts of one backup run
 description:
   - Makes a private directory with an ephemeral client key, an ephemeral host key for the instance that is to be
@@ -42,7 +42,7 @@ attributes:
     support: full
     details: The keys are made, which tells whether they can be, and removed at once; RV(directory) is not there.
 author:
-  - The ec2-backup authors
+  - The ec2-backup developers (@ec2-backup)
 """
 
 EXAMPLES = r"""

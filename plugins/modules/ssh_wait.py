@@ -1,12 +1,12 @@
 #!/usr/bin/python
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ssh_wait
+version_added: "0.1.0"
 short_description: Wait until a command can be run on an instance over SSH
 description:
   - Runs a command on the instance again and again until that succeeds. A port that accepts proves nothing, a banner
@@ -36,7 +36,7 @@ attributes:
     support: none
     details: There is no instance to wait for. The task is skipped.
 author:
-  - The ec2-backup authors
+  - The ec2-backup developers (@ec2-backup)
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,12 @@
 #!/usr/bin/python
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stream_check
+version_added: "0.1.0"
 short_description: Read a volume's stream back on the instance, and compare its sum
 description:
   - Reads the stream back from the device, past the page cache where the instance's C(dd) can do that, and makes its
@@ -42,7 +42,7 @@ attributes:
 seealso:
   - module: ec2_backup.ebs.manifest_info
 author:
-  - The ec2-backup authors
+  - The ec2-backup developers (@ec2-backup)
 """
 
 EXAMPLES = r"""

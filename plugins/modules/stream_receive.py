@@ -1,12 +1,12 @@
 #!/usr/bin/python
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stream_receive
+version_added: "0.1.0"
 short_description: Stream an archive from a volume over SSH, and unpack, list or compare it
 description:
   - Pipes the archive from the raw device of a volume that is attached to an instance over SSH into C(tar). There is no
@@ -80,7 +80,7 @@ seealso:
   - module: ec2_backup.ebs.manifest_info
   - module: ec2_backup.ebs.target_info
 author:
-  - The ec2-backup authors
+  - The ec2-backup developers (@ec2-backup)
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,12 @@
 #!/usr/bin/python
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stream_send
+version_added: "0.1.0"
 short_description: Stream a directory's archive onto a volume over SSH
 description:
   - Pipes the C(tar) archive of a directory over SSH into C(dd) on the raw device of a volume that is attached to an
@@ -86,7 +86,7 @@ seealso:
   - module: ec2_backup.ebs.manifest_write
   - module: ec2_backup.ebs.source_info
 author:
-  - The ec2-backup authors
+  - The ec2-backup developers (@ec2-backup)
 """
 
 EXAMPLES = r"""

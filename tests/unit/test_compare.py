@@ -1,6 +1,5 @@
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A directory against its archive, by a real tar: every change of it is told, and nothing else."""
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Reading the volume's device: its manifest, its stream, or only the stream's sum. None of it writes to the device."""
 
 from __future__ import annotations

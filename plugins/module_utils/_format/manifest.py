@@ -1,6 +1,5 @@
-# Copyright (c) 2026 the ec2-backup authors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The manifest: the block at a volume's end that says what is on it. docs/volume-format.md is normative.
 
 No I/O: bytes in, a document out, and the other way round. Python 3.8, standard library only.
