@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The pure decisions of the collection, as filters for its roles."""
+"""The collection's pure functions, as filters for its roles."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _filter(function):
 
 
 def from_here(path):
-    """C(path) as seen from the directory that ansible-playbook was started in, not from the playbook's."""
+    """Return ``path`` as absolute, relative to the directory in which ansible-playbook was started."""
     return os.path.abspath(os.path.expanduser(path))
 
 
 def filter_inverse(command, given=""):
-    """The command that undoes a filter: C(given), or one that is known; empty if there is none."""
+    """Return the command that undoes a filter: ``given``, or the known one; empty if there is none."""
     return given or (filters.known_inverse(command) if command else None) or ""
 
 

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The two environment variables that carry options in another tool's spelling.
 
-E(EC2_BACKUP_FLAGS_AWS) is spelled like C(aws ec2 run-instances), E(EC2_BACKUP_FLAGS_SSH) like C(ssh).
-Pure functions: text in, role variables out, L(ValueError) with a sentence for the user otherwise.
+EC2_BACKUP_FLAGS_AWS has options of ``aws ec2 run-instances``, EC2_BACKUP_FLAGS_SSH those of ``ssh``.
+Pure functions that turn the text into role variables, or raise ValueError with a sentence for the user.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AWS_OPTIONS = {
     "--subnet-id": ("ec2_backup_subnet_id", "text"),
 }
 
-# Options of ssh(1) that would turn the connection into something else than the one we make.
+# Options of ssh(1) with which the connection could not carry the stream.
 _SSH_REFUSED = {
     "-D": "forwards ports",
     "-L": "forwards ports",
@@ -52,7 +52,7 @@ def _words(text: str | None, variable: str) -> list[str]:
 
 
 def _zone(value: str) -> str:
-    """C(AvailabilityZone=Z) or its JSON form, as C(--placement) takes it; nothing else is mapped."""
+    """Return the zone in ``AvailabilityZone=Z`` or its JSON form, as ``--placement`` takes it. Raises ValueError."""
     text = value.strip().strip("{}").replace('"', "").replace(":", "=")
     pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
     if len(pairs) == 1 and pairs[0][0].strip() == "AvailabilityZone" and pairs[0][2].strip():
@@ -63,11 +63,11 @@ def _zone(value: str) -> str:
 
 
 def parse_aws_flags(text: str | None) -> dict[str, str | list[str]]:
-    """Map options in C(run-instances) spelling onto role variables.
+    """Return the role variables, and their values, that options of ``run-instances`` stand for.
 
-    :param text: the value of E(EC2_BACKUP_FLAGS_AWS), quoted as for a shell; empty or None for none.
-    :returns: dict of role variable to value (str or list of str). A repeated option's last value wins.
-    :raises ValueError: an option that is not mapped (the message lists those that are), or one without its value.
+    ``text``: the value of EC2_BACKUP_FLAGS_AWS, quoted as for a shell; empty or None for no options. Of a repeated
+    option the last value counts. Raises ValueError for an option that is not mapped (the message lists those that are),
+    and for one without its value.
     """
     variables: dict[str, str | list[str]] = {}
     words = _words(text, "EC2_BACKUP_FLAGS_AWS")
@@ -98,11 +98,10 @@ def parse_aws_flags(text: str | None) -> dict[str, str | list[str]]:
 
 
 def parse_ssh_flags(text: str | None) -> list[str]:
-    """Split E(EC2_BACKUP_FLAGS_SSH) into arguments for ssh.
+    """Return the arguments for ssh in EC2_BACKUP_FLAGS_SSH. ``~/`` stays as it is: the host that runs ssh expands it.
 
-    :returns: list of str. C(~/) stays as it is: the host that runs ssh expands it.
-    :raises ValueError: bad quoting, a word that is no option (ssh would take it for the host), or an option that
-        cannot work with a stream on standard input.
+    Raises ValueError for bad quoting, for a word that is no option (ssh would take it for the host), and for an option
+    that cannot work with a stream on standard input.
     """
     words = _words(text, "EC2_BACKUP_FLAGS_SSH")
     # Letters of ssh(1) that take a value, from its synopsis (OpenSSH 9.9).

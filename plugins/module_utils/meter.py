@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How far a stream is, told to another process while the module that moves it still runs: by a small file.
+"""The progress of a stream, written to a small file that another process reads while the module still runs.
 
-Ansible hands results back at a task's end only. So who wants to know more makes an empty file and names it in the
-environment variable EC2_BACKUP_PROGRESS; without that nothing is told. Runs on the host whose directory is saved or
-restored to: Python 3.8, standard library only.
+Ansible returns results only at a task's end. A process that wants the progress makes an empty file and names it in the
+environment variable EC2_BACKUP_PROGRESS; without that variable nothing is written. Used by the wrapper, and on the host
+whose directory is saved or restored to: Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNKNOWN = -1
 
 
 def encode(taken: int | None, moved: int) -> bytes:
-    """The file's content: twice the same line of always the same length, written over the last in one call.
+    """Return the file's content: the same line twice, always of the same length, which replaces the last in one write.
 
     ``taken``: bytes of the archive so far, None if not known; ``moved``: bytes that went over SSH so far.
     """
@@ -34,7 +34,7 @@ def encode(taken: int | None, moved: int) -> bytes:
 
 
 def decode(content: bytes) -> Count | None:
-    """Undo ``encode``; None for what was caught half written, and for a file that nobody has written to."""
+    """Undo ``encode``. Return None for content that was read in mid-write, and for an empty file."""
     line, again = content[: len(content) // 2], content[len(content) // 2 :]
     try:
         taken, moved = (int(number) for number in line.split())
@@ -44,7 +44,7 @@ def decode(content: bytes) -> Count | None:
 
 
 def read(path: str | os.PathLike[str]) -> Count | None:
-    """What the file says, as ``decode``; None if it cannot be read."""
+    """Return what ``decode`` makes of the file's content; None if the file cannot be read."""
     try:
         with open(path, "rb") as file:
             return decode(file.read(1024))
@@ -53,7 +53,7 @@ def read(path: str | os.PathLike[str]) -> Count | None:
 
 
 def written_by(pid: int) -> int | None:
-    """The bytes that a process has written so far, by the kernel's count; None where that is not told."""
+    """Return the bytes that a process has written so far, as the kernel counts them; None if it does not say."""
     try:
         with open(f"/proc/{pid}/io") as counters:
             for line in counters:
@@ -66,9 +66,9 @@ def written_by(pid: int) -> int | None:
 
 
 class Meter:
-    """Asks ``count`` for (bytes of the archive or None, bytes over SSH) and writes them down, four times a second.
+    """Calls ``count`` four times a second and writes what it returns: (bytes of the archive or None, bytes over SSH).
 
-    Does nothing if nobody asked for it, and gives up silently if that fails: it must never break a stream.
+    Without EC2_BACKUP_PROGRESS it does nothing. It stops without an error if writing fails: it must not end a stream.
     """
 
     def __init__(self, count: Callable[[], Count], path: str | None = None) -> None:
@@ -81,7 +81,7 @@ class Meter:
         if not self.path:
             return
         try:
-            # Never made, never followed: whatever else the variable names stays as it is.
+            # Without O_CREAT, and with O_NOFOLLOW: if the variable names anything else, that is left unchanged.
             self.file = os.open(self.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return
@@ -95,7 +95,7 @@ class Meter:
         try:
             while not self.over.wait(INTERVAL):
                 os.pwrite(self.file, encode(*self.count()), 0)
-            os.ftruncate(self.file, 0)  # the next stream's reader must not take this one's numbers for its own
+            os.ftruncate(self.file, 0)  # so that the next stream does not begin with the numbers of this one
         except OSError:
             pass
         finally:

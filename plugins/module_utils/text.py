@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Text that others made, such as a file's name or a program's last message, made fit for a line that people read."""
+"""Text from elsewhere, such as a file's name or a program's error message, prepared for a message of one line."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import signal
 
 
 def printable(text: object) -> str:
-    """Return ``text`` with a question mark for each character that is not printable: no text may control a terminal."""
+    """Return ``text`` with a question mark in place of each character that is not printable: safe for a terminal."""
     return "".join(character if character.isprintable() else "?" for character in str(text))
 
 
 def escaped(name: str) -> str:
-    """Return a file's name for a message of one line, with escapes (``\\n``) if it holds anything unprintable."""
+    """Return a file's name for a message, as Python escapes it (``\\n``) if any character is not printable."""
     return name if name.isprintable() else repr(name)[1:-1]
 
 
 def listed(names: list[str], count: int) -> str:
-    """Return ``a, b and 3 more``: ``names`` are the first of ``count``, at least one."""
+    """Return ``a, b and 3 more``. ``names`` are the first of ``count`` names; there is at least one."""
     if count > len(names):
         return "{} and {} more".format(", ".join(names), count - len(names))
     return names[0] if len(names) == 1 else "{} and {}".format(", ".join(names[:-1]), names[-1])
@@ -40,7 +40,7 @@ def with_words(text: str, words: str) -> str:
 
 
 def last_words(stderr: str) -> str:
-    """Return the line of a program's stderr that says most: the last that is no decoration, 300 characters of it."""
+    """Return the last line of a program's stderr that carries information, printable, at most 300 characters long."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip().strip("@ ")]
     telling = [line for line in lines if not line.startswith(("Warning: Permanently added", "age: report "))]
     text = (telling or lines or [""])[-1]

@@ -5,19 +5,20 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: manifest_info
+short_description: Read the manifest of a volume
 version_added: "0.1.0"
-short_description: Read what a volume says of itself
 description:
   - Reads the manifest at a volume's end, and decides how its stream is to be read.
-  - Fails where the volume holds no complete backup, where its manifest is damaged or missing, and where it is unknown
-    how a filter is undone. A volume of an older tool, with an archive at byte 0 and nothing else, is taken as it is.
+  - Fails if the volume holds no complete backup, if its manifest is damaged or missing, or if it is unknown how a
+    filter is undone. A volume of an older tool, which has an archive at byte 0 and no manifest, is accepted.
   - Changes nothing, on the volume or elsewhere. The instance needs only a POSIX shell and C(dd).
 options:
   local_inverse:
     description:
-      - The command that undoes the filter that the archive went through before it was sent. Those that are known need
-        not be given. One that is recorded on the volume, but not known, is never run.
+      - The command that undoes the filter that the archive went through before it was sent. For those that are known it
+        need not be given. A command that is only recorded on the volume is never run.
     type: str
   remote_inverse:
     description:
@@ -27,10 +28,10 @@ options:
     description:
       - The file with the secret key of an archive that was encrypted with age, as C(age -d -i) takes it.
     type: path
-  sealed:
+  leave_encrypted:
     description:
-      - Whether nobody is going to look into the archive. Then it may stay encrypted, and RV(local_inverse) is empty
-        where it is, unless O(identity) is given.
+      - Whether an encrypted archive may stay encrypted, because its contents are not needed. RV(local_inverse) is then
+        empty for one, unless O(identity) is given.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -72,9 +73,9 @@ remote_inverse:
   type: str
   returned: success
 found_bad:
-  description: Whether the volume holds no backup that is whole, and it is not the way to it that is at fault.
+  description: Whether the cause is the data on the volume, and not the way to it.
   type: bool
-  returned: when the volume was asked, and the module failed
+  returned: when the volume was read, and the module failed
 """
 
 import os
@@ -106,9 +107,9 @@ OPTIONS = {"local": "-l (ec2_backup_restore_local_filter)", "remote": "-r (ec2_b
 
 
 class Unreadable(Exception):
-    """The volume cannot be read as a backup; the text is one line for the person who asked.
+    """The volume cannot be read as a backup; the text is one line for the user.
 
-    ``found_bad``: since it holds none that is whole.
+    ``found_bad``: the cause is the data on the volume.
     """
 
     def __init__(self, text, found_bad=False):
@@ -117,7 +118,10 @@ class Unreadable(Exception):
 
 
 def describe(end, block, first):
-    """Return the manifest, or None for a plain volume of an older tool. Raises Unreadable."""
+    """Return the manifest, or None for a volume of an older tool. Raises Unreadable.
+
+    ``end``: the offset at which ``block`` ends; ``first``: the volume's first 64 KiB.
+    """
     try:
         manifest = decode(block, end)
     except ManifestError as error:
@@ -146,13 +150,17 @@ def describe(end, block, first):
     return None
 
 
-def inverse(side, recorded, given, identity=None, sealed=False):
-    """Return the command that undoes a filter, or an empty string if there was none. Raises Unreadable."""
+def inverse(side, recorded, given, identity=None, leave_encrypted=False):
+    """Return the command that undoes a filter, or an empty string if there is nothing to undo. Raises Unreadable.
+
+    ``side``: ``local`` or ``remote``; ``recorded``: the filter in the manifest, or None; ``given``: the user's command;
+    ``identity``: the file with age's secret key; ``leave_encrypted``: as the option.
+    """
     if given or not recorded:
         return given or ""
     if side == "local":
         encrypted = encrypts(recorded["command"])
-        if encrypted and sealed and not identity:
+        if encrypted and leave_encrypted and not identity:
             return ""
         if encrypted == "age" and not identity:
             raise Unreadable(
@@ -164,7 +172,7 @@ def inverse(side, recorded, given, identity=None, sealed=False):
     known = known_inverse(recorded["command"], identity if side == "local" else None)
     if known:
         return known
-    # Text from a volume must not talk to a terminal.
+    # Text from a volume must not control a terminal.
     hint = "; it is said to be undone by: {}".format(escaped(recorded["inverse"])) if recorded["inverse"] else ""
     raise Unreadable(
         "it went through the {} filter `{}`, and how that is undone has to be given with {}{}".format(
@@ -180,7 +188,7 @@ def main() -> None:
             local_inverse={"type": "str"},
             remote_inverse={"type": "str"},
             identity={"type": "path"},
-            sealed={"type": "bool", "default": False},
+            leave_encrypted={"type": "bool", "default": False},
         ),
         supports_check_mode=True,
     )
@@ -196,7 +204,7 @@ def main() -> None:
         manifest = describe(*found)
         filters = manifest["filters"] if manifest else {"local": None, "remote": None}
         inverses = {
-            side: inverse(side, filters[side], asked[side + "_inverse"], asked["identity"], asked["sealed"])
+            side: inverse(side, filters[side], asked[side + "_inverse"], asked["identity"], asked["leave_encrypted"])
             for side in ("local", "remote")
         }
         given = asked["local_inverse"]

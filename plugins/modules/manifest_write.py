@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: manifest_write
-version_added: "0.1.0"
 short_description: Write the manifest of a finished backup onto its volume
+version_added: "0.1.0"
 description:
   - Writes the block at the volume's end that makes what is on the volume a backup, and flushes it. Its format is
     specified in C(docs/volume-format.md).

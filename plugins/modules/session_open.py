@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: session_open
-version_added: "0.1.0"
 short_description: Make the keys and the known_hosts of one backup run
+version_added: "0.1.0"
 description:
-  - Makes a private directory with an ephemeral client key, an ephemeral host key for the instance that is to be
-    launched, and a known_hosts file that pins that host key, so that no host has to be trusted on first use.
+  - Makes a private directory with an ephemeral client key and a known_hosts file, and an ephemeral host key for the
+    instance that is to be launched. The known_hosts file pins that host key, so that no host is trusted on first use.
   - Runs on the host whose directory is saved, which needs OpenSSH's C(ssh) and C(ssh-keygen).
-  - Whoever calls it removes the RV(directory) at the end of the run. On failure nothing is left behind.
+  - The caller has to remove the RV(directory) at the end of the run. On failure the module leaves nothing behind.
   - The result holds a private key. Use C(no_log) on the task.
 options:
   run_id:
@@ -27,8 +28,8 @@ options:
   host_key_checking:
     description:
       - V(pinned) is for images whose cloud-init installs the host key of RV(host_private_key).
-      - V(accept-new) is for those that have none. The first host key seen is accepted, and held to for the rest of the
-        run. The user's own keys and agent log in, unless O(offer_client_key) is set.
+      - V(accept-new) is for images without cloud-init. The first host key seen is accepted, and required for the rest
+        of the run. The user's own keys and agent are used to log in, unless O(offer_client_key) is set.
     type: str
     choices: [pinned, accept-new]
     default: pinned
@@ -40,7 +41,7 @@ attributes:
   check_mode:
     description: Can run in C(check_mode) and return changed status prediction without modifying target.
     support: full
-    details: The keys are made, which tells whether they can be, and removed at once; RV(directory) is not there.
+    details: The keys are made, to check that this is possible, and removed at once. RV(directory) does not exist.
 author:
   - The ec2-backup developers (@ec2-backup)
 """
@@ -92,7 +93,7 @@ host_key_alias:
 ssh_options:
   description:
     - The options every ssh of this run takes.
-    - The user's own go in front of them, since ssh holds to the first value it meets.
+    - The user's own options have to go in front of them, since ssh uses the first value of each.
   type: list
   elements: str
   returned: success
@@ -121,7 +122,7 @@ ARGUMENTS = {
 
 
 def make_key(module: AnsibleModule, path: str, comment: str) -> str:
-    """Make an ed25519 key pair without a passphrase at ``path``; return the public half."""
+    """Make an ed25519 key pair without a passphrase at ``path``; return the public key. Raises OSError."""
     keygen = module.get_bin_path("ssh-keygen")
     argv = [keygen, "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path]
     returncode, out, err = module.run_command(argv, expand_user_and_vars=False)
@@ -132,7 +133,7 @@ def make_key(module: AnsibleModule, path: str, comment: str) -> str:
 
 
 def open_session(module: AnsibleModule, directory: str) -> dict[str, Any]:
-    """Fill the session's directory; return the module's result."""
+    """Make the files of the session in ``directory``; return the module's result. Raises OSError, ValueError."""
     run_id = module.params["run_id"]
     pinned = module.params["host_key_checking"] == "pinned"
     offered = module.params["offer_client_key"]
@@ -142,7 +143,7 @@ def open_session(module: AnsibleModule, directory: str) -> dict[str, Any]:
     host_public = make_key(module, host, run_id)
     with open(host, encoding="ascii") as file:
         host_private = file.read()
-    os.unlink(host)  # its place is on the instance
+    os.unlink(host)  # only the instance needs it
     os.unlink(host + ".pub")
     alias = host_key_alias(run_id)
     with open(known_hosts, "w", encoding="ascii") as file:

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: source_info
-version_added: "0.1.0"
 short_description: Check a directory that is to be saved, and measure its archive
+version_added: "0.1.0"
 description:
-  - Checks that a directory can be saved, and tells how long its archive is going to be, without reading file data.
+  - Checks that a directory can be saved, and returns the length of its archive, without reading file data.
   - Runs on the host whose directory is saved, which needs GNU tar 1.28 or newer.
 options:
   path:
@@ -31,7 +32,7 @@ options:
     default: []
   exclude_caches:
     description:
-      - Whether to leave out the contents of directories with a valid C(CACHEDIR.TAG), but for that.
+      - Whether to leave out the contents of directories with a valid C(CACHEDIR.TAG), except for that file.
     type: bool
     default: false
   one_file_system:
@@ -41,7 +42,7 @@ options:
     default: false
   local_filter:
     description:
-      - The shell command that the archive is to go through. Its program has to be there.
+      - The shell command that the archive is to go through. Its program has to be installed.
     type: str
   compress:
     description:
@@ -58,8 +59,8 @@ attributes:
     support: full
     details: Nothing is ever changed.
 notes:
-  - A file that cannot be read is no failure here. The archive is made without it, and
-    M(ec2_backup.ebs.stream_send) lists it.
+  - A file that cannot be read is no failure. The archive is made without it, and M(ec2_backup.ebs.stream_send) lists
+    it.
 seealso:
   - module: ec2_backup.ebs.stream_send
 author:
@@ -103,13 +104,13 @@ archive_bytes:
   sample: 1048576
 stream_bytes:
   description:
-    - The length in bytes that is planned for. RV(archive_bytes) without a filter; with one, of which nothing can be
-      known beforehand, 1 % more, since what is compressed already gets a little longer.
+    - The length in bytes to plan for. Without a filter that is RV(archive_bytes). With one it is 1 % more, since data
+      that is compressed already gets a little longer.
   type: int
   returned: success
   sample: 1059062
 stream_bytes_least:
-  description: The bytes that the stream has at least; 0 where it goes through anything but an encryption.
+  description: The least number of bytes in the stream; 0 if it goes through anything but an encryption.
   type: int
   returned: success
   sample: 1048576
@@ -123,7 +124,7 @@ selection:
   type: dict
   returned: success
 notices:
-  description: What somebody who did not ask for it should be told of the selection, each in one line.
+  description: What users should know about the selection, each in one line.
   type: list
   elements: str
   returned: success
@@ -175,7 +176,7 @@ TRIAL_SECONDS = 60
 
 
 def check_filter(asked):
-    """Return the local filter, tried on nothing if it is one of ours. Raises SourceError, FilterError."""
+    """Return the local filter. One of ours is tried with empty input. Raises SourceError, FilterError."""
     named = compose(asked["compress"] or "", asked["encrypt"] or "")
     given = asked["local_filter"] or ""
     if named and given:
@@ -194,13 +195,13 @@ def check_filter(asked):
 
 
 def _is_command(program):
-    """Tell whether a shell knows it: as a program, or as a word of its own."""
+    """Return whether a shell can run it, as a program or as a builtin."""
     argv = ["sh", "-c", 'command -v "$1" >/dev/null', "sh", program]
     return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def _try(command):
-    """Let a filter make something of nothing: a recipient that is not known is better told now than in mid-stream."""
+    """Run a filter with empty input, so that an unknown recipient fails now and not in the middle of the stream."""
     try:
         done = subprocess.run(
             ["sh", "-c", command],
@@ -218,14 +219,14 @@ def _try(command):
 
 
 def own_directories():
-    """The directory of the wrapper's run, if it is that which runs us (ec2_backup/private.py): it changes meanwhile."""
+    """Return the directory of the wrapper's run, if the wrapper runs us: its files change during the backup."""
     above = os.path.dirname(os.environ.get("TMPDIR", ""))
     name = os.path.basename(above)
     return [above] if name.startswith("ec2-backup-") and os.path.isfile(os.path.join(above, "lock")) else []
 
 
 def choose(path, asked):
-    """Return the selection, and what is to be told of it. Raises SourceError."""
+    """Return the selection, and notices about it. Raises SourceError."""
     patterns = list(asked["exclude"])
     for file in asked["exclude_from"]:
         patterns += read_patterns(file)
@@ -243,7 +244,7 @@ def choose(path, asked):
 
 
 def planned(length, command, asked):
-    """Return the bytes to plan for, and the bytes that are certain, of an archive's length behind a filter."""
+    """Return the bytes to plan for, and the least number of bytes, of an archive of ``length`` behind a filter."""
     if not command:
         return length, length
     return length + length // 100, length if not asked["compress"] and asked["encrypt"] else 0

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: ssh_wait
-version_added: "0.1.0"
 short_description: Wait until a command can be run on an instance over SSH
+version_added: "0.1.0"
 description:
-  - Runs a command on the instance again and again until that succeeds. A port that accepts proves nothing, a banner
-    proves sshd, only a command that ran proves the login.
-  - A host key that is not the expected one fails at once, and so does an C(ssh) that does not take its options.
+  - Tries to run a command on the instance until that succeeds. Only that proves that the login works; an open port, or
+    the banner of sshd, do not.
+  - Fails at once if the host key is not the pinned one, or if C(ssh) does not accept its options.
   - Runs on the host whose directory is saved.
 options:
   ssh:
@@ -27,7 +28,7 @@ options:
     default: 300
   interval:
     description:
-      - The seconds between the start of one attempt and that of the next, if the first has ended by then.
+      - The seconds from the start of one attempt to the start of the next. An attempt that takes longer is not ended.
     type: float
     default: 0.5
 attributes:
@@ -53,7 +54,7 @@ elapsed:
   returned: always
   sample: 21.3
 attempts:
-  description: How often it was tried.
+  description: The number of attempts.
   type: int
   returned: always
   sample: 40
@@ -63,7 +64,7 @@ login:
   returned: success
   sample: ec2-backup
 kernel:
-  description: The instance's kernel, as C(uname -srm) tells it.
+  description: The instance's kernel, the output of C(uname -srm).
   type: str
   returned: success
   sample: Linux 6.1.112-122.189.amzn2023.x86_64 x86_64

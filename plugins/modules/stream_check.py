@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: stream_check
+short_description: Read a volume's stream back on the instance, and compare its checksum
 version_added: "0.1.0"
-short_description: Read a volume's stream back on the instance, and compare its sum
 description:
-  - Reads the stream back from the device, past the page cache where the instance's C(dd) can do that, and makes its
-    SHA-256 sum there. Nothing but the sum leaves the instance.
-  - Where the archive was not filtered before it was sent, its members are counted as well, to the archive's end.
-  - Changes nothing. The instance needs a POSIX shell, C(dd), a program that makes SHA-256 sums, and C(tar) to count.
+  - Reads the stream back from the device, with direct I/O if the instance's C(dd) has it, and computes its SHA-256
+    there. Nothing but the checksum leaves the instance.
+  - If the archive was not filtered before it was sent, its members can be counted as well.
+  - Changes nothing. The instance needs a POSIX shell, C(dd), a program for SHA-256, and C(tar) to count.
 options:
   length:
     description:
@@ -57,13 +58,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 members:
-  description: How many members the archive has; V(-1) where that was not counted.
+  description: How many members the archive has; V(-1) if they were not counted.
   type: int
   returned: success
 found_bad:
-  description: Whether it is what the volume holds that is at fault, and not the way to it.
+  description: Whether the cause is the data on the volume, and not the way to it.
   type: bool
-  returned: when the volume was asked, and the module failed
+  returned: when the volume was read, and the module failed
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -72,7 +73,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.read import sum_script
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.process import Interrupted, interruptible
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import far_sum
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.receive import remote_sum
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import expand_arguments
 
 
@@ -99,7 +100,7 @@ def main() -> None:
         asked["timeout"],
     )
     try:
-        found, members, damage = far_sum(
+        found, members, damage = remote_sum(
             expand_arguments(asked["ssh"]),
             remote_command(script, asked["device"]),
             asked["volume_id"],

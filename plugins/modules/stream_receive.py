@@ -5,15 +5,16 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: stream_receive
-version_added: "0.1.0"
 short_description: Stream an archive from a volume over SSH, and unpack, list or compare it
+version_added: "0.1.0"
 description:
   - Pipes the archive from the raw device of a volume that is attached to an instance over SSH into C(tar). There is no
     temporary archive on either side, and the volume is only read.
-  - Reads the recorded length, and compares the SHA-256 of what came with what is recorded. Where they differ it fails,
-    and what was unpacked is suspect.
-  - Whatever the archive holds, nothing outside O(path) is written.
+  - Reads the recorded length, and compares the SHA-256 of what was received with what is recorded. If they differ the
+    module fails, and the files that were unpacked must not be trusted.
+  - Nothing outside O(path) is written, whatever the archive contains.
   - Runs on the host that is restored to, which needs GNU tar. The instance needs only a POSIX shell and C(dd).
 options:
   action:
@@ -25,17 +26,17 @@ options:
     default: extract
   path:
     description:
-      - The directory. To be unpacked into it must be empty or absent, unless O(force).
+      - The directory. For V(extract) it has to be empty or absent, unless O(force) is set.
     type: str
   members:
     description:
-      - What to unpack or list; a directory stands for all that is in it. Everything where it is empty.
+      - The files to unpack or list. A directory stands for all that is in it. If this is empty, all files.
     type: list
     elements: str
     default: []
   force:
     description:
-      - Whether the directory may hold something already. Of equal names the archive's wins.
+      - Whether the directory may contain files already. Those with a name that is in the archive are replaced.
     type: bool
     default: false
   listing:
@@ -44,12 +45,12 @@ options:
     type: str
   length:
     description:
-      - The bytes on the volume. With V(0), for volumes of older tools, C(tar) tells where the archive ends.
+      - The bytes on the volume. V(0) is for volumes of older tools, where only C(tar) knows where the archive ends.
     type: int
     default: 0
   bytes:
     description:
-      - The bytes that were sent when the backup was made. Not given with a O(length) of V(0).
+      - The bytes that were sent when the backup was made. Not used with a O(length) of V(0).
     type: int
   sha256:
     description:
@@ -57,8 +58,8 @@ options:
     type: str
   look_for_new:
     description:
-      - Whether a comparison names what is in the directory and not in the archive. It should not where something was
-        left out of that.
+      - Whether a comparison lists files that are in the directory and not in the archive. It should not if the backup
+        left files out.
     type: bool
     default: true
   local_inverse:
@@ -97,7 +98,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 bytes:
-  description: The bytes that came.
+  description: The bytes that were received.
   type: int
   returned: success
 sha256:
@@ -109,11 +110,11 @@ members:
   type: int
   returned: success
 denied:
-  description: In one line what this user may not restore; an empty string if there is nothing.
+  description: In one line the attributes that could not be restored for this user; an empty string if there are none.
   type: str
   returned: success
 denied_count:
-  description: How much of that there is.
+  description: How many attributes could not be restored.
   type: int
   returned: success
 differences:
@@ -138,9 +139,9 @@ stderr_of:
   type: dict
   returned: failure
 found_bad:
-  description: Whether it is what the volume holds that is at fault, and not the way to it.
+  description: Whether the cause is the data on the volume, and not the way to it.
   type: bool
-  returned: when the volume was asked, and the module failed
+  returned: when the volume was read, and the module failed
 """
 
 import contextlib
@@ -176,7 +177,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.unpack_log im
 
 
 class Reader:
-    """What tar is told to do with the archive, and what it makes of it."""
+    """What tar is to do with the archive, and what it reported about that."""
 
     def __init__(self, asked, pump):
         self.asked, self.pump = asked, pump
@@ -213,8 +214,8 @@ class Reader:
         self.argv = compare_arguments()
         self.argv[1:1] = ["--verbose"]
 
-    def hear(self, line):
-        """A line of tar's stdout."""
+    def take_output(self, line):
+        """Take a line of tar's stdout."""
         if self.plain and ARCHIVE_END.fullmatch(line):
             self.pump.enough.set()
             return
@@ -227,7 +228,7 @@ class Reader:
         if self.output is not None and self.unwritten is None:
             try:
                 self.output.write(readable(line) + "\n")
-            except OSError as error:  # to be told at the end: a tar that nobody hears would wait for ever
+            except OSError as error:  # reported at the end: tar would block if its output were not read
                 self.unwritten = error
 
     def finish(self):
@@ -242,19 +243,19 @@ class Reader:
             message = "{} could not be written: {}".format(self.asked["listing"], self.unwritten.strerror)
             raise StreamError(message, {})
 
-    def hear_error(self, line):
-        """A line of tar's stderr."""
+    def take_message(self, line):
+        """Take a line of tar's stderr."""
         if self.asked["action"] != "compare" or not self.comparison.feed_error(line):
             self.log.feed(line)
 
     def failure(self, status):
-        """Why tar did not do its work, or None."""
+        """Return in words why tar did not do all its work, or None."""
         if self.asked["action"] == "compare" and status in (1, 2) and not (self.log.damage or self.log.other):
             return None
         return extract_failure(status, self.log)
 
     def where(self):
-        """Where suspect files are, in words."""
+        """Return in words where files are that must not be trusted."""
         return f"; what was restored to {self.directory} is suspect" if self.asked["action"] == "extract" else ""
 
     def result(self):
@@ -276,9 +277,9 @@ class Reader:
 
 
 def trouble(asked, reader, received):
-    """Why this is no good restore, the first cause, and whether that is what the volume holds; or None."""
-    if received.far_trouble is not None:
-        return received.far_trouble + reader.where(), received.found_bad
+    """Return the first cause of a failure, and whether that is the data on the volume; None if all went well."""
+    if received.remote_trouble is not None:
+        return received.remote_trouble + reader.where(), received.found_bad
     if not reader.plain and (received.bytes, received.sha256) != (asked["bytes"], asked["sha256"]):
         if received.bytes != asked["bytes"]:
             what = "{} bytes came, {} were recorded".format(received.bytes, asked["bytes"])
@@ -287,7 +288,7 @@ def trouble(asked, reader, received):
         reason = "the data on it is not what was backed up: " + what
         return "volume {}: {}{}".format(asked["volume_id"], reason, reader.where()), True
     failed = reader.failure(received.tar_status)
-    # A filter that gave up is the cause of what tar then misses.
+    # If a filter failed, that is the cause of what tar reports.
     reason = received.filter_trouble or failed
     if reason is None and reader.plain and not reader.pump.enough.is_set():
         reason = "the archive has no end: the volume ends before it"
@@ -298,7 +299,10 @@ def trouble(asked, reader, received):
 
 
 def run(asked):
-    """Do it; return the module's result. Raises StreamError, TargetError, SourceError, OSError."""
+    """Read the archive from the volume; return the module's result.
+
+    Raises StreamError, TargetError, SourceError, OSError and Interrupted.
+    """
     script = send_script(
         asked["volume_id"],
         asked["volume_size"],
@@ -316,15 +320,15 @@ def run(asked):
         tar = Tar(
             reader.argv,
             reader.directory or None,
-            reader.hear_error,
+            reader.take_message,
             subprocess.PIPE,
             asked["local_inverse"],
             reader.confine,
         )
         assert tar.tar.process.stdout is not None
-        hearing = Collector(tar.tar.process.stdout, reader.hear)
+        output = Collector(tar.tar.process.stdout, reader.take_output)
         received = receive(session, tar, asked["length"] or None, pump)
-        hearing.join(5)
+        output.join(5)
         reader.finish()
     except (StreamError, Interrupted, OSError):
         if reader.made:

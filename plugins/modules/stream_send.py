@@ -5,18 +5,20 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: stream_send
-version_added: "0.1.0"
 short_description: Stream a directory's archive onto a volume over SSH
+version_added: "0.1.0"
 description:
   - Pipes the C(tar) archive of a directory over SSH into C(dd) on the raw device of a volume that is attached to an
     instance. There is no temporary archive on either side.
   - The device is found by the volume's identity, and refused unless it has the volume's size and is not mounted or
     otherwise in use. Without O(force) it is also refused if it holds a filesystem, a partition table or other
     signature.
-  - Succeeds only if every process says that it did its whole work, and the far side has flushed exactly the bytes
-    that were sent.
-  - Before the first byte, the block at the volume's end is made to say that there is no backup on the volume.
+  - Succeeds only if every process ended successfully, and the instance has flushed exactly the bytes that were sent to
+    stable storage.
+  - Before the first byte is written, the block at the volume's end is replaced by one that says that there is no backup
+    on the volume.
   - Runs on the host whose directory is saved. The instance needs only a POSIX shell and C(dd).
 options:
   path:
@@ -47,8 +49,8 @@ options:
     default: []
   local_filter:
     description:
-      - A shell command through which the archive goes before it is sent. Its last status counts, as C(sh -c) gives it;
-        that of both commands if it is a compressor and an encryption, as M(ec2_backup.ebs.source_info) composes them.
+      - A shell command through which the archive goes before it is sent. The status that C(sh -c) returns has to be 0.
+        If it is a compressor and an encryption as M(ec2_backup.ebs.source_info) composes them, that of each has to be.
     type: str
   remote_filter:
     description:
@@ -123,7 +125,7 @@ device:
   returned: success
   sample: /dev/nvme1n1
 source_warnings_count:
-  description: How many files changed while they were read, or could not be read. The archive is complete but for them.
+  description: How many files changed while they were read, or could not be read. Otherwise the archive is complete.
   type: int
   returned: success
   sample: 1

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: target_info
-version_added: "0.1.0"
 short_description: Check a directory that is to be restored to
+version_added: "0.1.0"
 description:
-  - Checks that a backup can be restored to a directory, and that what it takes is installed, before anything is
-    launched or written.
+  - Checks that a backup can be restored to a directory, and that the programs for that are installed, before anything
+    is launched or written.
   - Runs on the host that is restored to, which needs GNU tar 1.28 or newer.
 options:
   path:
@@ -21,14 +22,15 @@ options:
     required: true
   force:
     description:
-      - Whether the directory may hold files. Those with a name that is in the backup are going to be replaced.
-      - Refused all the same, if the directory holds symbolic links that lead out of it, and this host does not let
-        C(tar) be confined to the directory.
+      - Whether the directory may contain files. Those with a name that is in the backup are going to be replaced.
+      - Refused nevertheless, if the directory contains symbolic links that lead out of it, and C(tar) cannot be
+        confined to the directory on this host.
     type: bool
     default: false
   identity:
     description:
-      - The file with the secret key of an archive that was encrypted with age. It has to be there, and C(age) too.
+      - The file with the secret key of an archive that was encrypted with age. It has to exist, and C(age) has to be
+        installed.
     type: path
   programs:
     description:
@@ -62,7 +64,7 @@ path:
   returned: success
   sample: /srv/restored
 exists:
-  description: Whether the directory is there already.
+  description: Whether the directory exists already.
   type: bool
   returned: success
   sample: false
@@ -90,7 +92,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.target import
 
 
 def check_programs(programs: list[str]) -> None:
-    """Raise TargetError for a program that is not installed."""
+    """Raise TargetError if one of the programs is not installed."""
     for program in programs:
         if shutil.which(program) is None:
             raise TargetError(
@@ -99,7 +101,7 @@ def check_programs(programs: list[str]) -> None:
 
 
 def check_identity(identity: str) -> None:
-    """Raise TargetError for the file of an age identity that cannot be read."""
+    """Raise TargetError if the file of an age identity cannot be read."""
     try:
         with open(identity, "rb") as file:
             file.read(1)

@@ -483,7 +483,7 @@ def test_no_archive_gets_out_of_an_empty_target(place, uid, attack):
 
 @needs_root
 @pytest.mark.parametrize("attack", named(ON_EMPTY))
-def test_nor_without_walls_where_root_cannot_have_them(place, attack):
+def test_nor_unconfined_where_root_cannot_confine_it(place, attack):
     _, changed = attacked(place, 0, attack, lambda: restore(place, force=False, confined=False))
     assert not changed
 
@@ -500,7 +500,7 @@ def test_no_archive_gets_out_over_what_was_planted(place, uid, attack):
 @pytest.mark.parametrize("modern", [True, False], ids=["at once", "mount by mount"])
 @pytest.mark.parametrize("uid", UIDS)
 @pytest.mark.parametrize("attack", named([*ON_EMPTY, *ON_PLANTED]))
-def test_the_walls_hold_with_an_extractor_that_trusts_everything(place, uid, attack, modern, monkeypatch):
+def test_confinement_holds_with_an_extractor_that_trusts_everything(place, uid, attack, modern, monkeypatch):
     if attack is file_that_shares_its_inode:
         return  # the inode is in the target: what overwrites it in place needs no way out
     if not modern:
@@ -522,7 +522,7 @@ NOT_FOR_PYTHON = [  # harmless by themselves, or it cannot put a symbolic link i
 
 @pytest.mark.parametrize("uid", UIDS)
 @pytest.mark.parametrize("attack", named([a for a in [*ON_EMPTY, *ON_PLANTED] if a not in NOT_FOR_PYTHON]))
-def test_without_walls_such_an_extractor_lets_it_out(place, uid, attack):
+def test_unconfined_such_an_extractor_lets_it_out(place, uid, attack):
     _, changed = attacked(place, uid, attack, lambda: trust_everything(place, confined=False))
     assert changed
 
@@ -587,7 +587,7 @@ def test_a_users_restore_gives_rights_of_that_user_at_most(place):
 
 @needs_root
 @pytest.mark.parametrize("confined", [False, True])
-def test_what_a_user_may_not_have_is_the_same_behind_walls(place, confined):
+def test_what_a_user_may_not_have_is_the_same_when_confined(place, confined):
     """The more that is lost to the user namespace is why a user is only confined where there is need."""
 
     def honest(place: Place) -> None:
@@ -610,7 +610,7 @@ def test_what_a_user_may_not_have_is_the_same_behind_walls(place, confined):
 
 
 @pytest.mark.parametrize("uid", UIDS)
-def test_without_walls_a_target_whose_links_lead_out_is_refused(place, uid, monkeypatch):
+def test_unconfined_a_target_whose_links_lead_out_is_refused(place, uid, monkeypatch):
     monkeypatch.setattr(targets, "probe_confinement", lambda target: False)
     place.plant("fine", "here")
     place.give(uid)
@@ -650,7 +650,7 @@ def test_nothing_is_outside_of_the_root_directory():
 
 
 @needs_root
-def test_root_without_the_right_to_mount_goes_on_without_walls(place):
+def test_root_without_the_right_to_mount_goes_on_unconfined(place):
     code = "import sys; from ansible_collections.ec2_backup.ebs.plugins.module_utils._host import target\n"
     code += "print(target.probe_confinement(sys.argv[1]), target.plan_extraction(sys.argv[1]))"
     argv = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", code]
@@ -658,7 +658,7 @@ def test_root_without_the_right_to_mount_goes_on_without_walls(place):
     assert done.stdout == "False False\n"
 
 
-# ---- the walls ------------------------------------------------------------------------------------------------------
+# ---- confinement ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[True, False], ids=["at once", "mount by mount"])
@@ -681,7 +681,7 @@ def shell(place: Place, text: str, **more: Any) -> tuple[int, str, str]:
 
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("uid", UIDS)
-def test_pipes_work_behind_walls_and_devices_do_not(place, uid):
+def test_pipes_work_when_confined_and_devices_do_not(place, uid):
     place.give(uid)
     text = "cat; pwd; echo said >&2; touch here; : >/dev/null"
     status, out, error = in_child(uid, lambda: shell(place, text, input="given\n"))
@@ -694,7 +694,7 @@ def test_pipes_work_behind_walls_and_devices_do_not(place, uid):
 
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("uid", UIDS)
-def test_metadata_is_read_only_behind_walls(place, uid):
+def test_metadata_is_read_only_when_confined(place, uid):
     place.give(uid)
     before = place.outside()
     commands = ["chmod 0 {}", "touch {}", "setfattr -n user.a -v b {}", "rm -r {}", "mv {} {}2", "ln {} here"]

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The far side's reading scripts, under several shells and dds, against real block devices. None of them may write."""
+"""The scripts that read on the instance, with several shells and dds, on real block devices. None of them may write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import read as device_read
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import Far, trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import Reports, trouble
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import manifest
 from tests.unit import devices
 from tests.unit.devices import MIB, Host, loop_device, needs_root
@@ -67,37 +67,39 @@ class Volume(Host):
             file.flush()
             os.fsync(file.fileno())
 
-    def read(self, script: str, shell: str = "dash", changes: dict[str, str] | None = None) -> tuple[Far, bytes, int]:
+    def read(
+        self, script: str, shell: str = "dash", changes: dict[str, str] | None = None
+    ) -> tuple[Reports, bytes, int]:
         """Run a script; return what it told, its stdout, and its status. The device must be as it was before."""
         before = sum_of(self.image)
         done = self.execute(script, ["sdf"], shell, changes)
         subprocess.run(["sync", str(self.image)], check=True)
         assert sum_of(self.image) == before
-        far = Far()
+        reports = Reports()
         for line in done.stderr.decode("utf-8", "replace").splitlines():
-            far.feed(line)
+            reports.feed(line)
         for raw in done.stdout.split(b"\n"):
-            far.feed(raw.decode("utf-8", "replace"))
-        return far, done.stdout, done.returncode
+            reports.feed(raw.decode("utf-8", "replace"))
+        return reports, done.stdout, done.returncode
 
     def peek(self, shell: str = "dash", changes: dict[str, str] | None = None) -> tuple[int, bytes, bytes]:
         """Return the block's end, the block, and the volume's beginning."""
-        far, out, status = self.read(device_read.peek_script(VOLUME, self.size, timeout=0), shell, changes)
+        reports, out, status = self.read(device_read.peek_script(VOLUME, self.size, timeout=0), shell, changes)
         ready, line, data = out.split(b"\n", 2)
         assert (status, ready) == (0, f"ec2-backup:ready {self.top}/dev/sdf {self.size}".encode())
         assert line.startswith(device_read.BLOCKS.encode() + b" ")
         assert len(data) == 2 * BLOCK
-        assert far.code is None
+        assert reports.code is None
         return int(line.split()[1]), data[:BLOCK], data[BLOCK:]
 
     def send(
         self, length: int, shell: str = "dash", changes: dict[str, str] | None = None, remote_filter: str | None = None
-    ) -> tuple[Far, bytes, int]:
+    ) -> tuple[Reports, bytes, int]:
         """Return what was told, what came behind the line STREAM, and the status."""
         script = device_read.send_script(VOLUME, self.size, length, remote_filter, timeout=0)
-        far, out, status = self.read(script, shell, changes)
+        reports, out, status = self.read(script, shell, changes)
         marker = device_read.STREAM.encode() + b"\n"
-        return far, out[len(marker) :] if out.startswith(marker) else out, status
+        return reports, out[len(marker) :] if out.startswith(marker) else out, status
 
     def sum(
         self,
@@ -106,7 +108,7 @@ class Volume(Host):
         changes: dict[str, str] | None = None,
         remote_filter: str | None = None,
         walk: bool = True,
-    ) -> tuple[Far, bytes, int]:
+    ) -> tuple[Reports, bytes, int]:
         script = device_read.sum_script(VOLUME, self.size, length, remote_filter, walk, timeout=0)
         return self.read(script, shell, changes)
 
@@ -232,8 +234,8 @@ def test_a_manifest_whose_whole_magic_is_damaged_hides_an_older_one(large, shell
 
 def test_a_device_of_another_size_is_not_looked_at(volume, shell):
     script = device_read.peek_script(VOLUME, SIZE + 512, timeout=0)
-    far, out, status = volume.read(script, shell)
-    assert (far.code, status) == ("size", 77)
+    reports, out, status = volume.read(script, shell)
+    assert (reports.code, status) == ("size", 77)
     assert device_read.BLOCKS.encode() not in out
 
 
@@ -244,26 +246,26 @@ def test_a_device_of_another_size_is_not_looked_at(volume, shell):
 def test_exactly_the_first_bytes_are_sent(volume, shell, changes, length):
     data = os.urandom(2 * MIB)
     volume.put(0, data)
-    far, out, status = volume.send(length, shell, changes)
+    reports, out, status = volume.send(length, shell, changes)
     assert out == data[:length]
-    assert (status, far.code, far.stored_bytes) == (0, None, length)
-    assert far.ready
+    assert (status, reports.code, reports.stored_bytes) == (0, None, length)
+    assert reports.ready
 
 
 def test_a_whole_volume_is_sent(volume, shell, changes):
     data = os.urandom(SIZE)
     volume.put(0, data)
-    far, out, _ = volume.send(SIZE, shell, changes)
-    assert (out == data, far.stored_bytes) == (True, SIZE)
+    reports, out, _ = volume.send(SIZE, shell, changes)
+    assert (out == data, reports.stored_bytes) == (True, SIZE)
 
 
 def test_the_remote_filter_is_undone_before_the_stream_leaves(volume, shell, changes):
     data = bytes(range(256)) * 9000
     packed = subprocess.run(["gzip", "-1"], input=data, check=True, stdout=subprocess.PIPE).stdout
     volume.put(0, packed + os.urandom(3000))  # what stands behind it is none of the filter's business
-    far, out, status = volume.send(len(packed), shell, changes, "gzip -dc")
+    reports, out, status = volume.send(len(packed), shell, changes, "gzip -dc")
     assert out == data
-    assert (status, far.code, far.stored_bytes) == (0, None, len(packed))
+    assert (status, reports.code, reports.stored_bytes) == (0, None, len(packed))
 
 
 @pytest.mark.parametrize(
@@ -278,26 +280,26 @@ def test_the_remote_filter_is_undone_before_the_stream_leaves(volume, shell, cha
 )
 def test_a_filter_that_does_not_do_its_work_is_told(volume, shell, remote_filter, words):
     volume.put(0, os.urandom(4 * MIB))
-    far, _, status = volume.send(4 * MIB, shell, remote_filter=remote_filter)
-    assert (status, far.stored_bytes) == (78, None)
-    assert words in far.text
-    far, _, status = volume.sum(4 * MIB, shell, remote_filter=remote_filter)
-    assert (status, far.stored_bytes, far.sha256) == (78, None, None)
-    assert words in far.text
+    reports, _, status = volume.send(4 * MIB, shell, remote_filter=remote_filter)
+    assert (status, reports.stored_bytes) == (78, None)
+    assert words in reports.text
+    reports, _, status = volume.sum(4 * MIB, shell, remote_filter=remote_filter)
+    assert (status, reports.stored_bytes, reports.sha256) == (78, None, None)
+    assert words in reports.text
 
 
 def test_what_a_filter_says_is_not_taken_for_its_status(volume, shell):
     volume.put(0, b"data")
-    far, out, _ = volume.send(4, shell, remote_filter="cat; echo @dd=7 >&2; echo @filter=9 >&2")
-    assert (out, far.code, far.stored_bytes) == (b"data", None, 4)
+    reports, out, _ = volume.send(4, shell, remote_filter="cat; echo @dd=7 >&2; echo @filter=9 >&2")
+    assert (out, reports.code, reports.stored_bytes) == (b"data", None, 4)
 
 
 @pytest.mark.parametrize("asked", ["send", "sum"])
 def test_a_device_that_vanishes_is_told(volume, shell, asked):
     volume.put(0, os.urandom(MIB))
-    far, _, status = getattr(volume, asked)(MIB, shell, remote_filter=f"cat; rm {volume.top}/dev/sdf")
-    assert (far.code, far.stored_bytes, status) == ("vanished", None, 78)
-    assert "dev/sdf is gone" in far.text
+    reports, _, status = getattr(volume, asked)(MIB, shell, remote_filter=f"cat; rm {volume.top}/dev/sdf")
+    assert (reports.code, reports.stored_bytes, status) == ("vanished", None, 78)
+    assert "dev/sdf is gone" in reports.text
     assert not (volume.top / "dev/sdf").exists()
 
 
@@ -305,11 +307,11 @@ def test_a_read_error_is_told(volume, shell, changes):
     """The image behind the device is shorter than the device: what is beyond it cannot be read."""
     volume.put(0, b"x" * MIB)
     os.truncate(volume.image, 3 * MIB)
-    far, _, status = volume.send(6 * MIB, shell, changes)
-    assert (far.code, far.stored_bytes, status) == ("dd", None, 78)
-    assert "Input/output error" in far.text
-    far, _, status = volume.sum(6 * MIB, shell, changes)
-    assert (far.code, far.sha256, status) == ("dd", None, 78)
+    reports, _, status = volume.send(6 * MIB, shell, changes)
+    assert (reports.code, reports.stored_bytes, status) == ("dd", None, 78)
+    assert "Input/output error" in reports.text
+    reports, _, status = volume.sum(6 * MIB, shell, changes)
+    assert (reports.code, reports.sha256, status) == ("dd", None, 78)
 
 
 # ---- the sum --------------------------------------------------------------------------------------------------------
@@ -319,25 +321,25 @@ def test_a_read_error_is_told(volume, shell, changes):
 def test_the_sum_is_that_of_the_first_bytes(volume, shell, changes, length):
     data = os.urandom(SIZE)
     volume.put(0, data)
-    far, _, status = volume.sum(length, shell, changes, walk=False)
-    assert far.sha256 == hashlib.sha256(data[:length]).hexdigest()
-    assert (status, far.code, far.stored_bytes, far.members) == (0, None, length, None)
+    reports, _, status = volume.sum(length, shell, changes, walk=False)
+    assert reports.sha256 == hashlib.sha256(data[:length]).hexdigest()
+    assert (status, reports.code, reports.stored_bytes, reports.members) == (0, None, length, None)
 
 
 def test_the_members_are_counted(volume, tmp_path, shell, changes):
     data = archive(tmp_path, 5)
     volume.put(0, data)
     volume.put(len(data), os.urandom(MIB))
-    far, _, _ = volume.sum(len(data), shell, changes)
-    assert (far.sha256, far.members, far.code) == (hashlib.sha256(data).hexdigest(), 6, None)
+    reports, _, _ = volume.sum(len(data), shell, changes)
+    assert (reports.sha256, reports.members, reports.code) == (hashlib.sha256(data).hexdigest(), 6, None)
 
 
 def test_the_members_are_counted_behind_a_filter(volume, tmp_path, shell):
     data = archive(tmp_path, 5)
     packed = subprocess.run(["gzip", "-1"], input=data, check=True, stdout=subprocess.PIPE).stdout
     volume.put(0, packed)
-    far, _, _ = volume.sum(len(packed), shell, remote_filter="gzip -dc")
-    assert (far.sha256, far.members, far.code) == (hashlib.sha256(data).hexdigest(), 6, None)
+    reports, _, _ = volume.sum(len(packed), shell, remote_filter="gzip -dc")
+    assert (reports.sha256, reports.members, reports.code) == (hashlib.sha256(data).hexdigest(), 6, None)
 
 
 @pytest.mark.parametrize("remote_filter", [None, "cat"])
@@ -345,19 +347,19 @@ def test_an_archive_that_is_damaged_is_told_with_its_sum(volume, tmp_path, shell
     data = bytearray(archive(tmp_path))
     data[1024:1224] = os.urandom(200)
     volume.put(0, bytes(data))
-    far, _, status = volume.sum(len(data), shell, remote_filter=remote_filter)
-    assert far.sha256 == hashlib.sha256(data).hexdigest()
-    assert (far.code, far.stored_bytes, status) == ("archive", None, 78)
-    assert far.text.startswith("its archive cannot be read to the end: tar: ")
+    reports, _, status = volume.sum(len(data), shell, remote_filter=remote_filter)
+    assert reports.sha256 == hashlib.sha256(data).hexdigest()
+    assert (reports.code, reports.stored_bytes, status) == ("archive", None, 78)
+    assert reports.text.startswith("its archive cannot be read to the end: tar: ")
 
 
 def test_without_tar_the_members_are_not_counted(volume, tmp_path, shell):
     data = archive(tmp_path)
     volume.put(0, data)
     without = only(tmp_path / "tools", PLAIN_TOOLS + " sha256sum " + devices.SHELLS[shell][0])
-    far, _, _ = volume.sum(len(data), shell, without)
-    assert (far.sha256, far.members, far.code) == (hashlib.sha256(data).hexdigest(), None, None)
-    assert far.stored_bytes == len(data)
+    reports, _, _ = volume.sum(len(data), shell, without)
+    assert (reports.sha256, reports.members, reports.code) == (hashlib.sha256(data).hexdigest(), None, None)
+    assert reports.stored_bytes == len(data)
 
 
 @pytest.mark.parametrize("program", ["openssl", "shasum"])
@@ -366,17 +368,17 @@ def test_another_program_makes_the_sum_where_there_is_no_sha256sum(volume, tmp_p
         pytest.skip(f"{program} is not installed")
     volume.put(0, b"data")
     tools = only(tmp_path / "tools", f"{PLAIN_TOOLS} {program} env perl")
-    far, _, _ = volume.sum(4, "dash", tools, walk=False)
-    assert far.sha256 == hashlib.sha256(b"data").hexdigest()
+    reports, _, _ = volume.sum(4, "dash", tools, walk=False)
+    assert reports.sha256 == hashlib.sha256(b"data").hexdigest()
 
 
 def test_without_any_such_program_that_is_told(volume, tmp_path, shell):
     without = only(tmp_path / "tools", PLAIN_TOOLS + " " + devices.SHELLS[shell][0])
     if shell == "busybox":  # its sh may run its own sha256sum whether or not that is on the PATH
         without["has sha256sum"] = "false"
-    far, _, status = volume.sum(4, shell, without)
-    assert (far.code, status) == ("tool", 77)
-    assert trouble(far, VOLUME, 0) == (
+    reports, _, status = volume.sum(4, shell, without)
+    assert (reports.code, status) == ("tool", 77)
+    assert trouble(reports, VOLUME, 0) == (
         f"volume {VOLUME}: there is no program on the instance that makes a SHA-256 sum: refused"
     )
 
@@ -418,5 +420,5 @@ def test_busybox_alone_suffices(volume, tmp_path):
     tools = only(tmp_path / "tools", PLAIN_TOOLS + " sha256sum tar", "busybox")
     assert volume.peek("busybox", tools) == (SIZE, block_of(SIZE), data[:BLOCK])
     assert volume.send(len(data) - 77, "busybox", tools)[1] == data[:-77]
-    far, _, _ = volume.sum(len(data), "busybox", tools)
-    assert (far.sha256, far.members) == (hashlib.sha256(data).hexdigest(), 4)
+    reports, _, _ = volume.sum(len(data), "busybox", tools)
+    assert (reports.sha256, reports.members) == (hashlib.sha256(data).hexdigest(), 4)

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The far side's script, under several shells, against real block devices in a /dev, /sys and /proc of the tests."""
+"""The script on the instance, with several shells, on real block devices in a /dev, /sys and /proc of the tests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import find as far_side
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import Far, trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import find
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import Reports, trouble
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import write_script
 from tests.unit import devices
 from tests.unit.devices import MIB, loop_device, needs_root
@@ -28,17 +28,19 @@ LINK = "nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0"
 class Host(devices.Host):
     """A host on which the writing script runs."""
 
-    def run(self, data: bytes = b"", shell: str = "dash", changes: dict[str, str] | None = None, **asked: Any) -> Far:
+    def run(
+        self, data: bytes = b"", shell: str = "dash", changes: dict[str, str] | None = None, **asked: Any
+    ) -> Reports:
         """Run the script; return what it told, and its whole stdout and stderr."""
         defaults: dict[str, Any] = {"names": [], "timeout": 0, "volume_size": SIZE, "manifest": "writing"}
         asked = defaults | asked
         names = asked.pop("names")
         done = self.execute(write_script(VOLUME, **asked), names, shell, changes, data)
-        far = Far()
+        reports = Reports()
         for line in done.stdout.decode().splitlines():
-            far.feed(line)
-        assert (done.returncode == 0) == (far.stored_bytes is not None), done
-        return far
+            reports.feed(line)
+        assert (done.returncode == 0) == (reports.stored_bytes is not None), done
+        return reports
 
 
 @pytest.fixture
@@ -52,8 +54,8 @@ def shell(request):
     return devices.need_shell(request.param)
 
 
-def message(far: Far) -> str:
-    told = trouble(far, VOLUME, 0)
+def message(reports: Reports) -> str:
+    told = trouble(reports, VOLUME, 0)
     assert told is not None
     assert "\n" not in told
     return told
@@ -63,9 +65,9 @@ def test_the_exact_link_names_the_device_and_its_siblings_do_not(host, shell):
     host.node("nvme7n1")
     host.link(LINK, "nvme7n1")
     host.link(LINK + "-part1", "nowhere")
-    far = host.run(b"data" * 1000, shell)
-    assert far.device == str(host.top / "dev/nvme7n1")
-    assert far.stored_bytes == 4000
+    reports = host.run(b"data" * 1000, shell)
+    assert reports.device == str(host.top / "dev/nvme7n1")
+    assert reports.stored_bytes == 4000
     assert host.content(4000) == b"data" * 1000
 
 
@@ -109,8 +111,8 @@ def test_names_mean_nothing_where_an_ebs_disk_is_nvme(host):
 def test_the_wait_for_the_device_ends_when_it_appears(host):
     mknod = f"mknod {host.top}/dev/xvdf b {host.numbers.replace(':', ' ')}"
     later = f"( sleep 0.5; {mknod} ) </dev/null >/dev/null 2>&1 &\nnow()"
-    far = host.run(b"x" * 512, changes={"now()": later}, names=["xvdf"], timeout=30)
-    assert far.stored_bytes == 512
+    reports = host.run(b"x" * 512, changes={"now()": later}, names=["xvdf"], timeout=30)
+    assert reports.stored_bytes == 512
 
 
 def test_a_name_that_is_no_device_is_never_written_to(host, shell):
@@ -123,8 +125,8 @@ def test_a_name_that_is_no_device_is_never_written_to(host, shell):
 
 def test_a_device_of_another_size_is_refused(host, shell):
     host.node("sdf")
-    far = host.run(b"x" * 512, shell, names=["sdf"], volume_size=SIZE + 512, force=True)
-    assert message(far) == (
+    reports = host.run(b"x" * 512, shell, names=["sdf"], volume_size=SIZE + 512, force=True)
+    assert message(reports) == (
         f"volume {VOLUME}: {host.top}/dev/sdf has {SIZE} bytes, the volume has {SIZE + 512}: refused"
     )
     assert host.content(512) == bytes(512)
@@ -135,8 +137,8 @@ def test_a_device_whose_size_cannot_be_told_is_taken_only_by_its_exact_name(host
     shutil.rmtree(host.block)
     hide = {"elif has blockdev": "elif false"}
     assert host.run(changes=hide, names=["sdf"]).code == "unknown"
-    far = host.run(b"x" * 512, changes=hide, exact=str(node))
-    assert (far.code, far.stored_bytes) == (None, 512)
+    reports = host.run(b"x" * 512, changes=hide, exact=str(node))
+    assert (reports.code, reports.stored_bytes) == (None, 512)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +157,8 @@ def test_a_device_in_use_is_refused_even_with_force(host, shell, where, content,
     device = host.node("sdf")
     known = {"numbers": host.numbers, "device": device}
     host.write(host.top / where.format(**known), content.format(**known))
-    far = host.run(b"x" * 512, shell, names=["sdf"], force=True)
-    assert words in message(far)
+    reports = host.run(b"x" * 512, shell, names=["sdf"], force=True)
+    assert words in message(reports)
     assert host.content(512) == bytes(512)
 
 
@@ -187,8 +189,8 @@ def test_a_really_mounted_filesystem_is_refused_even_with_force(host, tmp_path):
 def test_a_filesystem_is_refused_by_kind_and_label_and_overwritten_with_force(host, shell):
     subprocess.run(["mkfs.ext4", "-q", "-L", "precious", str(host.loop)], check=True)
     host.node("sdf")
-    far = host.run(b"x" * 512, shell, names=["sdf"])
-    assert message(far) == (
+    reports = host.run(b"x" * 512, shell, names=["sdf"])
+    assert message(reports) == (
         f"volume {VOLUME} holds the signature ext4 (label precious): refused; "
         "use --force (ec2_backup_force) to overwrite it"
     )
@@ -214,9 +216,9 @@ def test_without_blkid_only_an_empty_volume_or_an_archive_is_overwritten(host, s
     with host.loop.open("r+b") as file:
         file.write(content)
     host.node("sdf")
-    far = host.run(b"y" * 512, shell, changes={"if has blkid": "if false"}, names=["sdf"])
-    assert (far.stored_bytes == 512) is taken
-    assert taken or far.code == "signature"
+    reports = host.run(b"y" * 512, shell, changes={"if has blkid": "if false"}, names=["sdf"])
+    assert (reports.stored_bytes == 512) is taken
+    assert taken or reports.code == "signature"
 
 
 def test_an_earlier_archive_is_overwritten_without_force(host):
@@ -230,8 +232,8 @@ def test_an_earlier_archive_is_overwritten_without_force(host):
 def test_a_stream_larger_than_the_volume_is_told_with_what_fitted(host, shell, portable):
     host.node("sdf")
     changes = {"grep -q coreutils": "false"} if portable else {}
-    far = host.run(os.urandom(SIZE + 3 * MIB), shell, changes, names=["sdf"])
-    assert message(far) == (
+    reports = host.run(os.urandom(SIZE + 3 * MIB), shell, changes, names=["sdf"])
+    assert message(reports) == (
         f"volume {VOLUME} is full after {SIZE if portable else SIZE - MIB} bytes: it is too small for this archive"
     )
 
@@ -257,17 +259,18 @@ def test_busybox_alone_suffices(host, tmp_path):
     only = {"PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin": f"PATH={tools}"}
     assert host.run(data, "busybox", only, names=["sdf"]).stored_bytes == len(data)
     assert host.content(len(data)) == data
-    far = host.run(os.urandom(SIZE + MIB), "busybox", only, names=["sdf"], force=True)
-    assert (far.code, far.written) == ("full", SIZE)
+    reports = host.run(os.urandom(SIZE + MIB), "busybox", only, names=["sdf"], force=True)
+    assert (reports.code, reports.written) == ("full", SIZE)
     # Some builds of its dd count records only.
-    far = host.run(b"x" * 1000, "busybox", only, names=["sdf"], force=True)
-    assert far.stored_bytes == 1000 or far.text == "the dd on the instance does not tell how many bytes it wrote"
+    reports = host.run(b"x" * 1000, "busybox", only, names=["sdf"], force=True)
+    uncounted = "the dd on the instance does not tell how many bytes it wrote"
+    assert reports.stored_bytes == 1000 or reports.text == uncounted
 
 
 def test_the_remote_filters_output_is_what_is_written(host, shell):
     host.node("sdf")
-    far = host.run(b"abc" * 100_000, shell, names=["sdf"], remote_filter="tr 'a-c' 'A-C'; printf '%s' \"it's\"")
-    assert far.stored_bytes == 300_004
+    reports = host.run(b"abc" * 100_000, shell, names=["sdf"], remote_filter="tr 'a-c' 'A-C'; printf '%s' \"it's\"")
+    assert reports.stored_bytes == 300_004
     assert host.content(300_004) == b"ABC" * 100_000 + b"it's"
 
 
@@ -283,31 +286,31 @@ def test_the_remote_filters_output_is_what_is_written(host, shell):
 )
 def test_a_remote_filter_that_does_not_do_its_work_fails(host, shell, remote_filter, words):
     host.node("sdf")
-    far = host.run(os.urandom(2 * MIB), shell, names=["sdf"], remote_filter=remote_filter)
-    assert words in message(far)
+    reports = host.run(os.urandom(2 * MIB), shell, names=["sdf"], remote_filter=remote_filter)
+    assert words in message(reports)
 
 
 def test_a_full_volume_is_told_rather_than_the_filter_that_lost_its_reader(host, shell):
     host.node("sdf")
-    far = host.run(os.urandom(2 * SIZE), shell, names=["sdf"], remote_filter="cat")
-    assert far.code == "full"
+    reports = host.run(os.urandom(2 * SIZE), shell, names=["sdf"], remote_filter="cat")
+    assert reports.code == "full"
 
 
 def test_a_login_that_cannot_become_root_is_told(tmp_path):
-    command = far_side.remote_command(far_side.compose("", VOLUME, SIZE), [])
+    command = find.remote_command(find.compose("", VOLUME, SIZE), [])
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", command]
     done = subprocess.run(nobody, check=False, capture_output=True, stdin=subprocess.DEVNULL, cwd="/")
-    far = Far()
+    reports = Reports()
     for line in done.stdout.decode().splitlines():
-        far.feed(line)
-    assert message(far).startswith("the login on the instance cannot become root: ")
+        reports.feed(line)
+    assert message(reports).startswith("the login on the instance cannot become root: ")
 
 
 def test_arguments_reach_the_script_unchanged_through_the_login_shell():
     hostile = "a'b\"c $(id) `id` ; | & \\ \n end"
-    composed = far_side.compose("", hostile, 1, hostile, settings={"filter": hostile})
+    composed = find.compose("", hostile, 1, hostile, settings={"filter": hostile})
     settings = composed[: composed.index("dev=/dev")]
     script = settings + 'printf "%s\\n" "$volume" "$size" "$wait" "$exact" "$filter" "$@"'
-    command = far_side.remote_command(script, [hostile])
+    command = find.remote_command(script, [hostile])
     done = subprocess.run(["sh", "-c", command], check=True, capture_output=True, stdin=subprocess.DEVNULL)
     assert done.stdout.decode() == f"{hostile}\n1\n120\n{hostile}\n{hostile}\n{hostile}\n"

@@ -101,10 +101,10 @@ def test_what_age_encrypted_is_undone_with_the_identity_alone(age, compress):
     assert filters.known_inverse(command) is None
     inverse = filters.known_inverse(command, str(file))
     assert inverse is not None
-    sealed = run(command, DATA)
-    assert len(sealed) < len(DATA) * 1.01
-    assert DATA[:1000] not in sealed
-    assert run(inverse, sealed) == DATA
+    encrypted = run(command, DATA)
+    assert len(encrypted) < len(DATA) * 1.01
+    assert DATA[:1000] not in encrypted
+    assert run(inverse, encrypted) == DATA
 
 
 def test_what_age_encrypted_for_an_ssh_key_is_undone(tmp_path):
@@ -120,10 +120,10 @@ def test_what_gpg_encrypted_is_undone_by_its_keyring(gpg, compress):
     command = filters.compose(compress, "gpg:" + gpg)
     assert filters.encrypts(command) == "gpg"
     inverse = filters.known_inverse(command)
-    sealed = run(command, DATA)
-    assert len(sealed) < len(DATA) * 1.01
+    encrypted = run(command, DATA)
+    assert len(encrypted) < len(DATA) * 1.01
     assert inverse is not None
-    assert run(inverse, sealed) == DATA
+    assert run(inverse, encrypted) == DATA
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_what_undoes_an_encryption_is_asked_of_the_person_and_not_of_the_volume(
         recorded["command"], str(file)
     )
     assert manifest_info.inverse("local", recorded, "mine", str(file)) == "mine"
-    assert manifest_info.inverse("local", recorded, None, None, sealed=True) == ""
+    assert manifest_info.inverse("local", recorded, None, None, leave_encrypted=True) == ""
     for side, identity, message in (
         ("local", None, "--identity"),
         ("local", "/nowhere/key", "/nowhere/key cannot be read"),
@@ -401,11 +401,11 @@ def test_an_inverse_of_ours_is_run_as_the_commands_that_it_is_made_of(command, s
 
 @pytest.mark.parametrize("compress", ["", "zstd", "lz4"])
 def test_a_key_that_does_not_fit_is_named_as_the_cause(tmp_path, age, compress):
-    sealed = run(filters.compose(compress, "age:" + STRANGER), DATA)
+    encrypted = run(filters.compose(compress, "age:" + STRANGER), DATA)
     inverse = filters.known_inverse(filters.compose(compress, "age:" + age[0]), str(age[1]))
     tar = Tar(list_arguments(), None, lambda line: None, subprocess.DEVNULL, inverse)
     with contextlib.suppress(BrokenPipeError):
-        tar.sink.write(sealed)
+        tar.sink.write(encrypted)
     with contextlib.suppress(BrokenPipeError):
         tar.sink.close()
     _status, trouble = tar.end()

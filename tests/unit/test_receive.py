@@ -116,7 +116,7 @@ def run(asked: str, tmp_path: Path, device: Path, ssh: str) -> object:
     """Do one of the three things that a session is for."""
     if asked == "peek":
         return peek(tmp_path, device, ssh)
-    return far_sum(tmp_path, device, 0, ssh) if asked == "sum" else get(tmp_path, device, 0, ssh)
+    return remote_sum(tmp_path, device, 0, ssh) if asked == "sum" else get(tmp_path, device, 0, ssh)
 
 
 # ---- the manifest ---------------------------------------------------------------------------------------------------
@@ -158,14 +158,14 @@ def test_the_manifests_block_comes_whole(tmp_path, device, ssh):
     ],
 )
 @pytest.mark.parametrize("asked", ["peek", "sum"])
-def test_an_ssh_that_does_not_bring_the_far_sides_word_fails(tmp_path, device, ssh, words, asked):
+def test_an_ssh_that_ends_without_the_instances_report_fails(tmp_path, device, ssh, words, asked):
     with pytest.raises(StreamError) as caught:
         run(asked, tmp_path, device, ssh)
     assert words in failure(caught)
     assert not caught.value.found_bad
 
 
-def test_what_the_far_side_refuses_is_told(tmp_path, device):
+def test_what_the_script_on_the_instance_refuses_is_reported(tmp_path, device):
     with pytest.raises(StreamError) as caught:
         peek(tmp_path, device, size=SIZE * 2)
     assert not caught.value.found_bad
@@ -174,7 +174,7 @@ def test_what_the_far_side_refuses_is_told(tmp_path, device):
 
 @pytest.mark.parametrize("ssh", ["exec sleep 600", "echo Welcome; sleep 600", "printf Welcome; exec sleep 600"])
 @pytest.mark.parametrize("asked", ["peek", "sum", "stream"])
-def test_a_far_side_that_never_answers_ends_at_the_deadline(tmp_path, device, monkeypatch, ssh, asked):
+def test_an_instance_that_never_answers_ends_the_module_at_the_deadline(tmp_path, device, monkeypatch, ssh, asked):
     monkeypatch.setattr(session, "SESSION_SECONDS", 0.3)
     with pytest.raises(StreamError) as caught:
         run(asked, tmp_path, device, ssh)
@@ -184,24 +184,24 @@ def test_a_far_side_that_never_answers_ends_at_the_deadline(tmp_path, device, mo
 # ---- the sum --------------------------------------------------------------------------------------------------------
 
 
-def far_sum(
+def remote_sum(
     tmp_path: Path, device: Path, length: int, ssh: str | None = None, remote_filter: str | None = None
 ) -> tuple[str, int | None, str | None]:
     command = remote_command(device_read.sum_script(VOLUME, SIZE, length, remote_filter, True, str(device), 0), [])
-    return receive.far_sum(ssh_of(tmp_path, ssh), command, VOLUME, 0)
+    return receive.remote_sum(ssh_of(tmp_path, ssh), command, VOLUME, 0)
 
 
 @pytest.mark.parametrize("ssh", [None, GREETING])
 def test_the_instance_makes_the_sum(tmp_path, device, source, ssh):
     data = put(device, pack(source))
-    assert far_sum(tmp_path, device, len(data), ssh) == (hashlib.sha256(data).hexdigest(), 3, None)
+    assert remote_sum(tmp_path, device, len(data), ssh) == (hashlib.sha256(data).hexdigest(), 3, None)
 
 
 def test_a_damaged_archive_comes_with_its_sum(tmp_path, device, source):
     data = bytearray(pack(source))
     data[2048:2148] = os.urandom(100)
     put(device, bytes(data))
-    found, _, damage = far_sum(tmp_path, device, len(data))
+    found, _, damage = remote_sum(tmp_path, device, len(data))
     assert found == hashlib.sha256(data).hexdigest()
     assert str(damage).startswith("its archive cannot be read to the end: tar: ")
 
@@ -212,7 +212,7 @@ def test_a_damaged_archive_comes_with_its_sum(tmp_path, device, source):
 )
 def test_a_filter_that_fails_on_the_instance_is_told(tmp_path, device, remote_filter, found_bad):
     with pytest.raises(StreamError) as caught:
-        far_sum(tmp_path, device, 1000, remote_filter=remote_filter)
+        remote_sum(tmp_path, device, 1000, remote_filter=remote_filter)
     assert failure(caught).startswith(f"reading volume {VOLUME} failed after 0 bytes: the filter that undoes the ")
     assert caught.value.found_bad == found_bad, "only what ran to its end can tell that data is bad"
 
@@ -227,7 +227,7 @@ def test_a_filter_that_fails_on_the_instance_is_told(tmp_path, device, remote_fi
 )
 def test_a_sum_without_an_end_does_not_count(tmp_path, device, ssh):
     with pytest.raises(StreamError) as caught:
-        far_sum(tmp_path, device, 1000, ssh)
+        remote_sum(tmp_path, device, 1000, ssh)
     assert "login@instance" in failure(caught)
 
 
@@ -240,7 +240,7 @@ class Got:
     def __init__(self, received: receive.Received, log: ExtractLog, pump: Pump) -> None:
         self.received, self.log, self.pump = received, log, pump
         self.bytes, self.sha256 = received.bytes, received.sha256
-        self.far, self.filter, self.tar = received.far_trouble, received.filter_trouble, received.tar_status
+        self.remote, self.filter, self.tar = received.remote_trouble, received.filter_trouble, received.tar_status
 
 
 def get(
@@ -269,7 +269,7 @@ def test_what_is_restored_is_what_was_saved(tmp_path, device, ssh):
     put(device, os.urandom(MIB), len(data))
     got = get(tmp_path, device, len(data), ssh)
     assert (got.bytes, got.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert (got.far, got.filter, got.tar, got.log.other) == (None, None, 0, [])
+    assert (got.remote, got.filter, got.tar, got.log.other) == (None, None, 0, [])
     assert snapshot(tmp_path / "target") == snapshot(source)
 
 
@@ -278,7 +278,7 @@ def test_filters_are_undone_and_the_hash_is_of_what_was_sent(tmp_path, device, s
     stored = put(device, through("gzip -1", sent))
     got = get(tmp_path, device, len(stored), remote_inverse="gzip -dc", local_inverse="gzip -dc | cat")
     assert (got.bytes, got.sha256) == (len(sent), hashlib.sha256(sent).hexdigest())
-    assert (got.far, got.filter, got.tar) == (None, None, 0)
+    assert (got.remote, got.filter, got.tar) == (None, None, 0)
     assert snapshot(tmp_path / "target") == snapshot(source)
 
 
@@ -301,7 +301,7 @@ READY = "echo 'ec2-backup:ready /dev/x 1' >&2; echo ec2-backup:stream; "
 def test_a_stream_that_is_not_all_of_it_is_told(tmp_path, device, source, ssh, words):
     data = put(device, pack(source))
     got = get(tmp_path, device, len(data), ssh.replace("{device}", str(device)))
-    assert words in str(got.far)
+    assert words in str(got.remote)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_a_remote_filter_that_fails_is_told(tmp_path, device, source):
     data = put(device, pack(source))
     got = get(tmp_path, device, len(data), remote_inverse="head -c 3000000; exit 4")
     reading = f"reading volume {VOLUME} failed after 0 bytes"
-    assert got.far == f"{reading}: the filter that undoes the remote one ended with status 4"
+    assert got.remote == f"{reading}: the filter that undoes the remote one ended with status 4"
 
 
 @pytest.mark.parametrize("tar", ["exit 2", "head -c 3000000 >/dev/null; exit 2", "exec 0<&-; sleep 0.3; exit 2"])
@@ -335,7 +335,7 @@ def test_a_tar_that_gives_up_does_not_keep_the_stream_from_being_hashed(tmp_path
     got = get(tmp_path, device, len(data), local_inverse=local_inverse, argv=["sh", "-c", tar])
     assert (got.bytes, got.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     # Who lost its reader is not to blame for that.
-    assert (got.far, got.filter, got.tar) == (None, None, 2)
+    assert (got.remote, got.filter, got.tar) == (None, None, 2)
 
 
 @pytest.mark.parametrize("local_inverse", [None, "cat", "gzip -dc"])
@@ -343,7 +343,7 @@ def test_a_tar_that_is_killed_is_told_as_such(tmp_path, device, source, local_in
     data = put(device, through("gzip -1", pack(source)) if local_inverse == "gzip -dc" else pack(source))
     argv = ["sh", "-c", "head -c 3000000 >/dev/null; kill -9 $$"]
     got = get(tmp_path, device, len(data), local_inverse=local_inverse, argv=argv)
-    assert (got.far, got.filter, got.tar) == (None, None, -9)
+    assert (got.remote, got.filter, got.tar) == (None, None, -9)
     assert extract_failure(got.tar, got.log) == "tar was killed by SIGKILL"
 
 
@@ -600,7 +600,7 @@ def test_a_plain_archive_ends_the_stream_though_its_end_is_heard_of_only_after_t
     put(device, plain)
     ssh = READY + f"head -c {len(plain)} {device}; while sleep 0.1; do head -c 65536 /dev/urandom; done"
     got = get(tmp_path, device, None, ssh)  # where nobody listens to tar
-    assert (got.far, got.tar, got.pump.broken) == (None, 0, True)
+    assert (got.remote, got.tar, got.pump.broken) == (None, 0, True)
 
 
 def test_a_plain_archive_that_fills_the_volume_is_read_to_its_end(tmp_path, device):

@@ -208,7 +208,7 @@ def test_a_refusal_comes_before_tar_is_started(tmp_path, source, device, monkeyp
 @pytest.mark.parametrize(
     ("ssh", "words"),
     [
-        # Dies in the middle, after the far side has said it is ready.
+        # Dies in the middle, after the instance has reported that it is ready.
         (
             "echo 'ec2-backup:ready /dev/x 1'; head -c 300000 >/dev/null; echo 'disconnect: Broken pipe' >&2; exit 255",
             "the connection to login@instance broke: disconnect: Broken pipe",
@@ -236,12 +236,12 @@ def test_a_refusal_comes_before_tar_is_started(tmp_path, source, device, monkeyp
         ("echo welcome; echo 'sh: not found' >&2; exit 127", "ended with status 127, without a result: sh: not found"),
     ],
 )
-def test_an_ssh_that_does_not_bring_the_far_sides_word_fails_the_run(tmp_path, source, device, ssh, words):
+def test_an_ssh_that_ends_without_the_instances_report_fails_the_run(tmp_path, source, device, ssh, words):
     assert words in failure(tmp_path, source, device, ssh=ssh)
 
 
 @needs_root
-def test_a_far_side_that_never_answers_ends_at_the_deadline(tmp_path, source, device, monkeypatch):
+def test_an_instance_that_never_answers_ends_the_module_at_the_deadline(tmp_path, source, device, monkeypatch):
     monkeypatch.setattr(sending, "SESSION_SECONDS", -0.5)
     assert failure(tmp_path, source, device, ssh="sleep 600") == "no answer from login@instance within 0 s"
 

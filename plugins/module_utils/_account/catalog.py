@@ -1,9 +1,8 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What backups there are, from the volumes' tags alone: the decisions of the role catalog, without I/O.
+"""The catalog: which backups there are, from the volumes' tags alone. Decisions without I/O.
 
-Volumes come as M(ec2_backup.ebs.volume_list) returns them. Tags are anybody's to edit: whatever they hold, or lack, the
-volume is listed with what can be read.
+Anybody can edit tags: whatever a volume's tags contain or lack, the volume is listed with what can be read.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ LIST_PRICES = {
     "st1": 0.045,
     "standard": 0.05,
 }
-# What a gp3 volume has at no extra charge.
+# Included in the price of a gp3 volume.
 GP3_IOPS, GP3_THROUGHPUT = 3000, 125
-# From IOPS x on, io2's IOPS cost y of the first ones' price.
+# (x, y): from x IOPS on, each costs y times the first price.
 IO2_TIERS = ((0, 1.0), (32000, 0.7), (64000, 0.49))
 
 Volume = Any  # as the module volume_list returns it
-Entry = Any  # what is told of one volume
+Entry = Any  # one volume of the result
 
 
 def _moment(text: object, form: str = _STAMP) -> datetime.datetime | None:
@@ -55,7 +54,7 @@ def _moment(text: object, form: str = _STAMP) -> datetime.datetime | None:
 
 
 def _created(volume: Volume) -> datetime.datetime | None:
-    """When EC2 made it: a datetime or its isoformat, in UTC in any case."""
+    """Return when EC2 made the volume: that is given as a datetime or in ISO format, always in UTC."""
     return _moment(str(volume.get("create_time")).replace(" ", "T")[:19], "%Y-%m-%dT%H:%M:%S")
 
 
@@ -64,7 +63,7 @@ def _stamp(moment: datetime.datetime | None) -> str | None:
 
 
 def split_source(text: str) -> tuple[str | None, str | None]:
-    """Host and path of a source tag, C(host:path); without a colon it is taken for the path."""
+    """Return host and path of a source tag, ``host:path``. Text without a colon is a path."""
     host, colon, path = text.partition(":")
     if not colon or host.startswith("/"):
         host, path = "", text
@@ -72,33 +71,33 @@ def split_source(text: str) -> tuple[str | None, str | None]:
 
 
 def _is(text: str | None, wanted: str) -> bool:
-    """Whether a text equals, or matches as a shell pattern, what is wanted; nothing wanted is anything."""
+    """Return whether a text equals ``wanted``, or matches it as a shell pattern; an empty ``wanted`` matches all."""
     return not wanted or (text is not None and (text == wanted or fnmatch.fnmatchcase(text, wanted)))
 
 
 def _wanted(tag: str, source: str, host: str) -> bool:
     its_host, its_path = split_source(tag)
-    # A tag is a source made to fit: long ones have lost their end, and unprintable characters.
+    # A tag may hold only part of the source: its length is limited, and it has no unprintable characters.
     same = bool(source) and tag == tag_value(f"{its_host}:{source}")
     return _is(its_host, host) and (same or _is(its_path, source))
 
 
 def state(volume: Volume, now: datetime.datetime) -> str:
-    """C(complete), C(writing) (now), C(interrupted) (was being written), or C(unknown): its tags do not say."""
+    """Return ``complete``, ``writing`` (now), ``interrupted`` (while writing), or ``unknown`` if no tag says it."""
     tags = volume.get("tags") or {}
     if tags.get(STATUS) == "complete":
         return "complete"
     if tags.get(STATUS) != "writing":
         return "unknown"
     attached = any(item.get("status") not in ("detaching", "detached") for item in volume.get("attachment_set") or [])
-    coming = volume.get("status") == "creating"  # by the launch of an instance
+    coming = volume.get("status") == "creating"  # the launch of an instance is making it
     return "writing" if (attached or coming) and not expired(tags.get(EXPIRES), now) else "interrupted"
 
 
 def price_table(given: Any = None) -> dict[str, float]:
-    """The prices given, or those of us-east-1 if none are.
+    """Return the prices that are given, or the list prices of us-east-1 if there are none.
 
-    :raises ValueError: a price that is no number, or is below zero.
+    Raises ValueError for a price that is no number, or is below zero.
     """
     table = {}
     for name, value in (given or LIST_PRICES).items():
@@ -112,7 +111,7 @@ def price_table(given: Any = None) -> dict[str, float]:
 
 
 def price_per_month(volume: Volume, prices: dict[str, float]) -> float | None:
-    """A volume's price in USD; None where one is needed that C(prices) does not have."""
+    """Return a volume's price in USD a month; None if ``prices`` lacks one that it needs."""
     kind, iops = str(volume.get("type")), volume.get("iops") or 0
     amounts = {kind: volume.get("size") or 0}
     if kind == "gp3":
@@ -130,10 +129,10 @@ def price_per_month(volume: Volume, prices: dict[str, float]) -> float | None:
 
 
 def _is_backup(volume: Volume) -> bool:
-    """Whether it is, or is to become, a backup.
+    """Return whether the volume is a backup, or is to become one.
 
-    A launch tags the instance's root volume as it does the new one. That is made from the image's snapshot, while a new
-    volume of ours is empty.
+    A launch gives the instance's root volume the same tags as the new volume. But the root volume is made from the
+    image's snapshot, and a new volume of ours is empty.
     """
     tags = volume.get("tags") or {}
     temporary = tags.get(STATUS) != "complete" and RUN_ID in tags and bool(volume.get("snapshot_id"))
@@ -142,7 +141,7 @@ def _is_backup(volume: Volume) -> bool:
 
 def _entry(volume: Volume, now: datetime.datetime, prices: dict[str, float]) -> Entry:
     tags = volume["tags"]
-    # What is being overwritten is not what an earlier backup may have left in the tags.
+    # While a volume is overwritten, its tags may still be those of the backup before.
     has_backup = tags.get(STATUS) != "writing"
     finished = _moment(tags.get(FINISHED)) if has_backup else None
     count = str(tags.get(BYTES)) if has_backup else ""
@@ -174,14 +173,12 @@ def entries(
     host: str = "",
     prices: Any = None,
 ) -> list[Entry]:
-    """What is told of each volume that carries a backup, or was to: the newest first.
+    """Return an entry for each volume that is a backup, or was to become one, the newest first.
 
-    :param now: the time; an aware datetime.
-    :param source: only backups of this path, or of those that match it as a shell pattern (C(*) matches C(/) too).
-    :param host: the same for the host's name.
-    :param prices: USD a month, as in C(LIST_PRICES), which is used where it is empty.
-    :returns: dicts, in the order of when the backup was finished or else the volume was made.
-    :raises ValueError: a price that makes no sense.
+    The time of a backup is when it was finished, or else when the volume was made. ``now``: an aware datetime.
+    ``source``: only backups of this path, or of paths that match it as a shell pattern (``*`` matches ``/`` too);
+    ``host``: the same for the host's name; ``prices``: USD a month, as in LIST_PRICES, which is used if it is empty.
+    Raises ValueError for a price that makes no sense.
     """
     moment = now or datetime.datetime.now(datetime.timezone.utc)
     table = price_table(prices)
@@ -190,5 +187,5 @@ def entries(
         for volume in volumes
         if _is_backup(volume) and _wanted(volume["tags"][SOURCE], source, host)
     ]
-    found.sort(key=lambda entry: str(entry["volume_id"]))  # EC2's order is none
+    found.sort(key=lambda entry: str(entry["volume_id"]))  # EC2 returns them in no particular order
     return sorted(found, key=lambda entry: entry["finished"] or entry["created"] or "", reverse=True)

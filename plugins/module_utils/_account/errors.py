@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""EC2's errors, and how long to put up with them."""
+"""EC2's errors: their codes, and how long a call is repeated."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ except ImportError:  # AnsibleAWSModule reports it.
 BUSY = ("InternalError", "RequestLimitExceeded", "ServiceUnavailable", "Unavailable")
 LONGEST_PAUSE = 5.0  # seconds
 POLL_SECONDS = 1.0
-# For a client whose caller looks again: a network that swallows all is noticed sooner than botocore's minute for each
-# of its tries.
+# Timeouts in seconds for a client whose caller repeats its calls: a dead network is noticed sooner than with botocore's
+# minute for each try.
 NETWORK = {"connect_timeout": 10, "read_timeout": 30}
 INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
 def error_code(error: BaseException) -> str:
-    """EC2's own code of a botocore error, such as C(InvalidVolume.NotFound); empty for other exceptions."""
+    """Return EC2's code of a botocore error, such as ``InvalidVolume.NotFound``; empty for other exceptions."""
     return str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
 
 
 def rehearse(call: Callable[..., Any], **wanted: Any) -> None:
-    """Have EC2 check a call, and carry nothing out.
+    """Have EC2 check a call without carrying it out.
 
-    EC2 then refuses with the code C(DryRunOperation) what it would have done
-    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonParameters.html).
-
-    :raises ClientError: what EC2 would refuse the call for, such as C(UnauthorizedOperation).
+    For a call that it would carry out EC2 then returns the error code ``DryRunOperation``
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonParameters.html). Raises ClientError if it would
+    refuse the call, for example with ``UnauthorizedOperation``.
     """
     try:
         call(**wanted, DryRun=True)
@@ -52,10 +51,10 @@ def patiently(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Any:
-    """Call until it works, pausing a little longer each time, at random so that a fleet's hosts do not march in step.
+    """Repeat a call until it succeeds, and return its result.
 
-    :param passing: EC2's codes for what may pass; other errors are raised at once, these after C(timeout) seconds.
-    :returns: what the call returned.
+    The pauses grow, and are random so that the hosts of a fleet do not call at the same moment. ``passing``: EC2's
+    codes of errors that may go away; they are raised only after ``timeout`` seconds, all others at once.
     """
     deadline, pause = clock() + timeout, 1.0
     while True:

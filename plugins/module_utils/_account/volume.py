@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the modules ask EC2 about volumes, and how they wait for the answer to change.
+"""What the modules ask EC2 about volumes, and how they wait for a volume to change.
 
-Not the waiters of amazon.aws: those poll every 15 s and look at the volume, whose C(in-use) says nothing about the
-attachment. Not its M(amazon.aws.ec2_vol) either: for a device name that is taken it reports the other volume.
+The waiters of amazon.aws poll every 15 s and examine the volume's state, but ``in-use`` does not mean that it is
+attached. Its module ``ec2_vol`` reports the other volume if the device name is taken.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Volume = Any  # a volume as DescribeVolumes returns it
 
 
 class WaitTimeout(Exception):
-    """A condition did not come true in time; the text says which, and what was seen last."""
+    """A condition was not met in time; the text says which, and the last state."""
 
 
 def describe_volume(client: Any, volume_id: str) -> Volume | None:
-    """One volume as EC2 describes it, or None where this region has no such volume."""
+    """Return a volume as EC2 describes it, or None if there is no such volume in this region."""
     try:
         return client.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]
     except ClientError as error:
@@ -37,12 +37,12 @@ def describe_volume(client: Any, volume_id: str) -> Volume | None:
 
 
 def live_attachments(volume: Volume) -> list[dict[str, Any]]:
-    """The volume's attachments that still bind it (EC2 keeps showing C(detached) ones for a moment)."""
+    """Return the volume's attachments without those that EC2 still shows as ``detached`` for a moment."""
     return [item for item in volume.get("Attachments", []) if item.get("State") != "detached"]
 
 
 def describe_state(volume: Volume | None) -> str:
-    """A volume's state in words, for messages: C(in-use, attached to i-… as /dev/sdf)."""
+    """Return a volume's state in words, for messages: ``in-use, attached to i-… as /dev/sdf``."""
     if volume is None:
         return "gone"
     attachments = [
@@ -59,14 +59,10 @@ def wait_for(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Volume | None:
-    """Poll each second until a condition holds.
+    """Poll each second until a condition is met; return the volume as it is then.
 
-    :param condition: takes what C(describe()) returned; true ends the wait.
-    :param what: the condition in words, for the message.
-    :param timeout: seconds.
-    :param describe: called without arguments for a fresh look; returns a volume or None.
-    :returns: the last look.
-    :raises WaitTimeout: with C(what), the seconds, and what was seen last.
+    ``condition``: is given what ``describe()`` returned; ``what``: the condition in words, for the message;
+    ``timeout``: in seconds; ``describe``: returns the volume as EC2 describes it now, or None. Raises WaitTimeout.
     """
     deadline = clock() + timeout
     while True:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import PREFIX
 
-# What every module takes that works on a device: doc_fragments/device.py says what each is.
+# The options of every module that works on a device; doc_fragments/device.py documents them.
 ARGUMENTS = {
     "ssh": {"type": "list", "elements": "str", "required": True},
     "volume_id": {"type": "str", "required": True},
@@ -28,7 +28,7 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 120},
 }
 
-# The login shell sees one simple command; only sh sees the script. `sudo -n` never asks and never reads the stream.
+# The login shell runs one simple command; only sh interprets the script. `sudo -n` neither asks nor reads stdin.
 _BECOME_ROOT = (
     'if [ "$(id -u)" = 0 ]; then exec sh -c "$@"; '
     "elif command -v sudo >/dev/null 2>&1; then "
@@ -45,12 +45,12 @@ LC_ALL=C
 export PATH LC_ALL
 prefix=ec2-backup:
 
-say() { printf '%s%s\n' "$prefix" "$*" >&"$voice"; }
+say() { printf '%s%s\n' "$prefix" "$*" >&"$report_fd"; }
 refuse() { say refused "$@"; exit 77; }
 fail() { say failed "$@"; exit 78; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# MAJOR:MINOR of a device node in decimal. Names may be unlike those of the kernel, the numbers never are.
+# MAJOR:MINOR of a device node in decimal. A node's name may differ from the kernel's, its numbers never do.
 number_of() {
   hex=$(stat -L -c '%t %T' "$1" 2>/dev/null) || return 1
   printf '%d:%d\n' "0x${hex% *}" "0x${hex#* }" 2>/dev/null
@@ -59,7 +59,7 @@ number_of() {
 # ---- find the volume by its identity ----
 serial=vol${volume#vol-}
 
-# The first of: udev's exact link (never a pattern: -part1, -ns-1 and _1 siblings exist), the NVMe serial, lsblk.
+# Tried in this order: udev's exact link (no pattern: -part1, -ns-1 and _1 links exist too), the NVMe serial, lsblk.
 by_identity() {
   if [ -b "$dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$serial" ]; then
     device=$(readlink -f "$dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$serial") && [ -b "$device" ] && return 0
@@ -78,7 +78,7 @@ by_identity() {
   [ -n "$name" ] && device=$dev/$name && [ -b "$device" ]
 }
 
-# Where one EBS disk is NVMe all are, and names mean nothing.
+# If one EBS disk is NVMe, all are, and device names do not identify a volume.
 has_nvme_ebs() {
   for link in "$dev"/disk/by-id/nvme-Amazon_Elastic_Block_Store_*; do
     [ -e "$link" ] && return 0
@@ -114,10 +114,10 @@ until find_device "$@"; do
     done)
     refuse missing "block devices seen last:${seen:- none}"
   fi
-  sleep 0.2 2>/dev/null || sleep 1 # the node may come without udev; some shells' sleep takes whole seconds only
+  sleep 0.2 2>/dev/null || sleep 1 # the node may appear without an event; some sleeps take whole seconds only
 done
 
-# ---- prove that it is the volume; nothing here can be overridden ----
+# ---- prove that it is the volume; no option overrides these checks ----
 [ -b "$device" ] || refuse not-block "$device is not a block device"
 number=$(number_of "$device") || number=
 block=$sys/dev/block/$number
@@ -137,7 +137,7 @@ fi
 # ---- how to copy: past the page cache where that is possible ----
 gnu= direct= nocreat=
 if dd --version 2>/dev/null </dev/null | grep -q coreutils; then
-  # nocreat: where the device is gone, dd must not make a file of that name in memory.
+  # nocreat: if the device is gone, dd must not create a regular file of that name.
   gnu=1 nocreat=nocreat,fsync,
   dd if="$device" of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null </dev/null && direct=direct
 fi
@@ -151,20 +151,21 @@ def compose(
     volume_size: int,
     exact: str | None = None,
     timeout: int = 120,
-    voice: int = 1,
+    report_fd: int = 1,
     settings: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the script that finds the volume's device and then does ``actions``, sh text that stands on FIND's.
+    """Return the script that finds the volume's device and then does ``actions``, sh text that uses what FIND defines.
 
-    ``volume_size`` in bytes; ``timeout``: seconds to wait for the device; ``exact``: the one name of the device on an
-    image of another kind; ``voice``: the descriptor that it tells by; ``settings``: further variables.
+    ``volume_size``: in bytes; ``timeout``: seconds to wait for the device; ``exact``: the device's one name, for images
+    on which nothing else identifies it; ``report_fd``: the descriptor to which the script reports (see protocol);
+    ``settings``: further variables of the script, name to value.
     """
     known = {
         "volume": volume_id,
         "size": volume_size,
         "wait": timeout,
         "exact": exact or "",
-        "voice": voice,
+        "report_fd": report_fd,
         **(settings or {}),
     }
     lines = [f"{name}={shlex.quote(str(value))}" for name, value in known.items()]
@@ -172,18 +173,18 @@ def compose(
 
 
 def remote_command(script: str, names: Sequence[str]) -> str:
-    """Return the command for the instance's login shell that runs a composed script as root, as one string.
+    """Return the command, one string for the instance's login shell, that runs a composed script as root.
 
-    ``names`` of the device are tried in order where no EBS disk is NVMe, unless the script has an exact one.
+    ``names``: device names that are tried in order if no EBS disk is NVMe and the script has no exact name.
     """
     command = ["exec", "sh", "-c", _BECOME_ROOT, "ec2-backup", script, "ec2-backup", *names]
     return " ".join(shlex.quote(word) for word in command)
 
 
 def device_candidates(device_name: str) -> list[str]:
-    """Names under which a disk attached as C(device_name) may appear where no NVMe name tells who it is.
+    """Return the names that a disk attached as ``device_name`` may have on an instance without NVMe disks.
 
-    C(/dev/sdf) appears as C(/dev/xvdf) on Xen with Linux, and under its own name with some kernels
+    ``/dev/sdf`` appears as ``/dev/xvdf`` on Xen with Linux, and under its own name with some kernels
     (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html).
     """
     name = device_name if device_name.startswith("/dev/") else "/dev/" + device_name

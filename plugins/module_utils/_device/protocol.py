@@ -16,8 +16,8 @@ REFUSALS = ("root", "missing", "not-block", "size", "read-only", "in-use", "sign
 FAILURES = ("full", "dd", "filter", "leftover", "vanished", "sync", "archive")
 
 
-class Far:
-    """What the far side has told so far. Lines that are not ours (a login's greetings) are passed over."""
+class Reports:
+    """What the script on the instance has reported so far. Other lines (a login's greetings) are ignored."""
 
     def __init__(self) -> None:
         self.device: str | None = None
@@ -30,7 +30,7 @@ class Far:
         self.members: int | None = None
 
     def feed(self, line: str) -> bool:
-        """Take one line of the session's stdout; return whether it was one of ours."""
+        """Take one line of the session's stdout; return whether it is one of the script's reports."""
         if not line.startswith(PREFIX):
             return False
         words = line[len(PREFIX) :].split(" ")
@@ -48,20 +48,23 @@ class Far:
         return True
 
 
-def trouble(far: Far, volume_id: str, timeout: int, doing: str = "writing to") -> str | None:
-    """Return what the far side refused or failed at while ``doing``, in one line for the person who asked, or None."""
-    if far.code is None:
+def trouble(reports: Reports, volume_id: str, timeout: int, doing: str = "writing to") -> str | None:
+    """Return in one line for the user what the script refused or failed at; None if it did neither.
+
+    ``timeout``: the seconds that it waited for the device; ``doing``: what it was doing, in words.
+    """
+    if reports.code is None:
         return None
-    if far.code == "missing":
-        return f"volume {volume_id} did not appear on the instance within {timeout} s; {far.text}"
-    if far.code == "signature":
-        return f"volume {volume_id} holds {far.text}: refused; use --force (ec2_backup_force) to overwrite it"
-    if far.code == "full":
-        return f"volume {volume_id} is full after {far.written} bytes: it is too small for this archive"
-    if far.code == "root":
-        return f"the login on the instance cannot become root: {far.text}"
-    if far.code in REFUSALS:
-        return f"volume {volume_id}: {far.text}: refused"
-    if far.code == "archive":
-        return f"volume {volume_id}: {far.text}"
-    return f"{doing} volume {volume_id} failed after {far.written} bytes: {far.text}"
+    if reports.code == "missing":
+        return f"volume {volume_id} did not appear on the instance within {timeout} s; {reports.text}"
+    if reports.code == "signature":
+        return f"volume {volume_id} holds {reports.text}: refused; use --force (ec2_backup_force) to overwrite it"
+    if reports.code == "full":
+        return f"volume {volume_id} is full after {reports.written} bytes: it is too small for this archive"
+    if reports.code == "root":
+        return f"the login on the instance cannot become root: {reports.text}"
+    if reports.code in REFUSALS:
+        return f"volume {volume_id}: {reports.text}: refused"
+    if reports.code == "archive":
+        return f"volume {volume_id}: {reports.text}"
+    return f"{doing} volume {volume_id} failed after {reports.written} bytes: {reports.text}"

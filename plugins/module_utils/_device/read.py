@@ -1,25 +1,27 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Reading the volume's device: its manifest, its stream, or only the stream's sum. None of it writes to the device."""
+"""The scripts that read the volume's device: its manifest, its stream, or only the stream's checksum.
+
+None of them writes to the device. Python 3.8, standard library only.
+"""
 
 from __future__ import annotations
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import compose
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import PREFIX
 
-BLOCK_BYTES = 65536
-# Each of these lines stands before binary data on stdout.
-BLOCKS = PREFIX + "blocks"  # followed by the manifest block's end; then come that block and the volume's first 64 KiB
-STREAM = PREFIX + "stream"  # then comes the stream
+# Lines of stdout behind which binary data follows.
+BLOCKS = PREFIX + "blocks"  # with the offset of the manifest block's end; then that block and the volume's first 64 KiB
+STREAM = PREFIX + "stream"  # then the stream
 STDERR = 2
 
-# A volume may have been enlarged since, in whole GiB; then the block is where its end was.
+# A volume may have been enlarged since, in whole GiB; then the block is at its former end.
 _PEEK = r"""
 block_before() { dd if="$device" bs=65536 skip=$(($1 / 65536 - 1)) count=1 2>/dev/null; }
 has_magic() { [ "$(block_before "$1" | dd bs=20 count=1 2>/dev/null | tr -d '\000')" = 'EC2-BACKUP MANIFEST ' ]; }
 
-# A header line with nothing but its magic damaged: then an older manifest, at a former end, does not count. What the
-# magic has become may hold NUL bytes and line ends.
+# Whether there is a header line of which only the magic is damaged: then an older manifest, at a former end, must not
+# be used. The damaged magic may contain NUL bytes and line ends.
 has_rest() {
   block_before "$1" | dd bs=200 count=1 2>/dev/null | tr '\000\012' '??' |
     grep -q '^.\{20\}[1-9][0-9]* [1-9][0-9]* [0-9a-f]\{64\}?'
@@ -36,7 +38,7 @@ block_before "$end" && block_before 65536
 """
 
 _READ_EXACTLY = r"""
-# LENGTH bytes from the device's beginning, the rest of the last block apart: past the page cache goes by whole blocks.
+# read_exactly LENGTH: from the device's beginning. Direct I/O takes whole blocks only, so the rest is read separately.
 read_exactly() {
   whole=$(($1 / 1048576)) rest=$(($1 % 1048576))
   if [ "$whole" -gt 0 ]; then
@@ -55,7 +57,7 @@ read_exactly() {
   fi
 }
 
-# What was sent, on the descriptor 5: the remote filter is undone. Sets status, filter_status, and words for people.
+# Write the stream as it was sent, with the remote filter undone, to descriptor 5. Sets status, filter_status and words.
 send_back() {
   filter_status=0
   if [ -n "$filter" ]; then
@@ -72,13 +74,13 @@ send_back() {
   words=$(printf '%s\n' "$told" | sed -n 's/^dd: //p' | head -n 1)
 }
 
-# CODE STATUS TEXT. What could not be run or was killed says nothing of the volume.
+# fail_by CODE STATUS TEXT. A program that could not be run, or was killed, proves nothing about the volume.
 fail_by() {
   [ "$2" -lt 126 ] 2>/dev/null || set -- ended "$2" "$3"
   fail "$1" 0 "$3"
 }
 
-# The filter first: where it ends too early, dd has nobody left to write to.
+# The filter comes first: if it ends early, dd fails because its reader is gone.
 check_back() {
   [ "$filter_status" = 0 ] ||
     fail_by filter "$filter_status" "the filter that undoes the remote one ended with status $filter_status"
@@ -96,7 +98,7 @@ check_back
 say done "$length" "$device"
 """
 
-# The sum is made where the data is: what leaves AWS costs money.
+# The checksum is computed on the instance, because data that leaves AWS costs money.
 _SUM = r"""
 if has sha256sum; then
   sum() { sha256sum; }
@@ -119,7 +121,7 @@ read -r status filter_status words <"$dir/end"
 check_back
 members=-
 if [ "$walk" = 1 ] && has tar; then
-  # A second look: tar skips from header to header where it can seek.
+  # A second pass: where tar can seek, it skips from header to header.
   if [ -n "$filter" ]; then
     send_back 5>&1 | { tar -tf - 2>"$dir/words"; echo $? >"$dir/tar"; } | wc -l >"$dir/members"
   else
@@ -136,7 +138,10 @@ say done "$length" "$device"
 
 
 def peek_script(volume_id: str, volume_size: int, exact: str | None = None, timeout: int = 120) -> str:
-    """Return the script that sends, behind a line BLOCKS, the manifest's block and the volume's first 64 KiB."""
+    """Return the script that sends a line BLOCKS, the manifest's block, and the volume's first 64 KiB.
+
+    Arguments as for ``compose``.
+    """
     return compose(_PEEK, volume_id, volume_size, exact, timeout)
 
 
@@ -148,9 +153,10 @@ def send_script(
     exact: str | None = None,
     timeout: int = 120,
 ) -> str:
-    """Return the script that sends, behind a line STREAM, the volume's first ``length`` bytes through the filter.
+    """Return the script that sends a line STREAM, and then the volume's first ``length`` bytes through the filter.
 
-    It tells on stderr what else there is to tell.
+    ``remote_filter``: the command that undoes the remote filter. The script reports on stderr. Other arguments as for
+    ``compose``.
     """
     more = {"filter": remote_filter or "", "length": str(length)}
     return compose(_READ_EXACTLY + _SEND, volume_id, volume_size, exact, timeout, STDERR, settings=more)
@@ -165,9 +171,9 @@ def sum_script(
     exact: str | None = None,
     timeout: int = 120,
 ) -> str:
-    """Return the script that makes the SHA-256 sum of what ``send_script`` would send, on the instance.
+    """Return the script that computes, on the instance, the SHA-256 of what ``send_script`` would send.
 
-    ``walk``: whether the archive's members are counted too, where the instance has a tar.
+    ``walk``: whether to count the archive's members too, if the instance has a tar. Other arguments as there.
     """
     more = {"filter": remote_filter or "", "length": str(length), "walk": "1" if walk else "0"}
     return compose(_READ_EXACTLY + _SUM, volume_id, volume_size, exact, timeout, settings=more)

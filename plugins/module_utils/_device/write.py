@@ -1,9 +1,10 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Writing to the volume's device: the part of the far side's script that overwrites it.
+"""The scripts that write to the volume's device: the stream, and the manifest's block.
 
-Order matters: before the stream's first byte the manifest's block says, flushed, that there is no backup here, so that
-an interrupted overwrite can never pass for the backup it replaced, nor for the one it was to be.
+Before the stream's first byte is written, the manifest's block is replaced, and flushed, by one that says that there is
+no backup on the volume. So an interrupted overwrite cannot pass for the old backup, nor for the new one. Python 3.8,
+standard library only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import compose
 
 _PROVE = r"""
-# ---- prove it fit to be overwritten; nothing here can be overridden ----
+# ---- prove that it may be overwritten; no option overrides these checks ----
 numbers=" $number "
 if [ -n "$number" ] && [ -d "$block" ]; then
   for part in "$block"/*/partition; do
@@ -39,7 +40,7 @@ is_ours() {
 if [ -r "$proc/self/mountinfo" ]; then
   while read -r id parent value root point rest; do
     is_ours "$value" && refuse in-use "$device is mounted on $point"
-    # Filesystems with numbers of their own (btrfs, overlays of it) are known by the device they name.
+    # Filesystems with device numbers of their own (btrfs, overlays on it) are recognized by the device they name.
     case $value in 0:*) source=${rest#* - } source=${source#* } source=${source%% *} ;; *) continue ;; esac
     case $source in "$dev"/*) is_ours "$source" && refuse in-use "$device is mounted on $point" ;; esac
   done <"$proc/self/mountinfo"
@@ -58,7 +59,7 @@ for file in "$sys"/fs/btrfs/*/devices/*/dev; do
   is_ours "$value" && refuse in-use "$device is part of a mounted btrfs"
 done
 
-# ---- do not overwrite what somebody else put there ----
+# ---- without force: refuse to overwrite other data ----
 if [ "$force" != 1 ]; then
   # shellcheck disable=SC2086
   set -- $numbers
@@ -89,7 +90,7 @@ fi
 
 """
 
-# The block takes the volume's last 64 KiB, so that its text, and zeros behind it, replace all that was there.
+# The block is the volume's last 64 KiB: the text, and zeros behind it.
 _PUT = r"""
 put() {
   { printf '%s' "$1" && printf "%$((65536 - ${#1}))s" '' | tr ' ' '\000'; } |
@@ -109,12 +110,12 @@ if [ -n "$gnu" ]; then
       conv=nocreat,notrunc,fsync
   }
 else
-  # With ibs and obs apart dd fills its blocks from a pipe's short reads (POSIX), which it could not count.
+  # With separate ibs and obs dd fills whole blocks from a pipe's short reads (POSIX).
   write() { dd of="$device" ibs=65536 obs=1048576 conv=notrunc; }
 fi
 say ready "$device" "${actual:-0}"
 if [ -n "$filter" ]; then
-  # The pipe hides the filter's status: each side tells its own through the capture (3).
+  # A pipe hides the filter's status, so each side writes its own to descriptor 3, which is captured.
   told=$({ { sh -c "$filter" 3>&-; echo "@filter=$?" >&3; } | { write 2>&1 >&3 3>&-; echo "@dd=$?"; } } 3>&1)
   filter_status=${told##*@filter=} filter_status=${filter_status%%[!0-9]*}
   status=${told##*@dd=} status=${status%%[!0-9]*}
@@ -126,7 +127,7 @@ fi
 bytes=$(printf '%s\n' "$told" | sed -n 's/^\([0-9][0-9]*\) byte.*/\1/p' | tail -n 1)
 counted=1
 if [ -z "$bytes" ]; then
-  # A dd that only counts records (some builds of busybox): those of an archive are whole, a filter's are not.
+  # A dd that counts only records (some builds of busybox). An archive has whole records, a filter's output may not.
   records=$(printf '%s\n' "$told" | sed -n 's/^\([0-9][0-9]*\)+[0-9]* records out.*/\1/p' | tail -n 1)
   bytes=$((${records:-0} * 1048576))
   case $told in *"+0 records out"*) ;; *) counted=0 ;; esac
@@ -155,7 +156,6 @@ put "$manifest" || fail sync 0 "the manifest could not be written"
 say done 65536 "$device"
 """
 
-# The device's sanity has been shown when the stream was written; the manifest comes in a session of its own.
 _ACTIONS = _PROVE + _PUT + _STREAM
 
 
@@ -170,12 +170,18 @@ def write_script(
 ) -> str:
     """Return the script that writes its stdin to the volume.
 
-    ``manifest``: the text of the block that says so; other arguments as for ``compose``.
+    ``manifest``: the text of the block that says that the volume is being written to; ``remote_filter``: the command
+    that the stream goes through before it is written; ``force``: overwrite other data. Other arguments as for
+    ``compose``.
     """
     more = {"filter": remote_filter or "", "force": "1" if force else "0", "manifest": manifest}
     return compose(_ACTIONS, volume_id, volume_size, exact, timeout, settings=more)
 
 
 def put_script(volume_id: str, volume_size: int, manifest: str, exact: str | None = None, timeout: int = 120) -> str:
-    """Return the script that writes the manifest's text into the volume's last 64 KiB."""
+    """Return the script that writes the manifest's text into the volume's last 64 KiB, and flushes it.
+
+    It runs in a session of its own, after ``write_script`` has proved that the device may be overwritten. Arguments as
+    there.
+    """
     return compose(_PUT + _COMMIT, volume_id, volume_size, exact, timeout, settings={"manifest": manifest})

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filters by name, and what undoes a filter. Derived from the command by a table of ours: text found on a volume is
-never executed.
+"""Filters: those that have names (--compress, --encrypt), and the command that undoes a filter.
 
-No I/O. Python 3.8, standard library only.
+The inverse is derived from the filter's command by a table of ours: text found on a volume is never executed. Pure
+functions. Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import os.path
 import re
 import shlex
 
-# After the shell's splitting, no word may hold anything that could have meant something to the shell.
+# After splitting as the shell does, a word must contain no character that is special to the shell.
 _WORD = re.compile(r"[A-Za-z0-9_.,:/+=-]+\Z")
 _COMMAND_LENGTH = 4096
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _SIZE = r"[0-9]+(?:[KMG](?:i?B)?)?"
 _COMMON = "fast|best|stdout|keep|force|quiet|verbose"
 
-# Each a pattern for ONE option, with its argument, as far as the option changes nothing about the format. Those of
-# the real programs (Debian 12), tried by round trips. Only a word's end may be of variable length, or a hostile command
-# could keep the matching busy for years.
+# Each is a pattern for ONE option, with its argument, that does not change the output's format. Options of the programs
+# in Debian 12, each tested by a round trip. Only the end of a word may be of variable length, or the matching of a
+# hostile command could take years.
 _GZIP = rf"-(?=\S)[1-9cfknNqv]*|--(?:{_COMMON}|to-stdout|no-name|name|rsyncable|synchronous)"
 _PIGZ = (
     rf"-(?=\S)[0-9cfikmnNqRv]*(?:[bp] ?[0-9]+)?|--(?:{_COMMON}|no-name|name|rsyncable)|--(?:processes|blocksize) [0-9]+"
@@ -58,9 +58,9 @@ _PLZIP = (
 _BROTLI = r"-(?=\S)[0-9cfkvZ]+|-[qw] [0-9]+|--(?:quality|lgwin)=[0-9]+|--(?:best|stdout|keep|force|verbose)"
 _COMPRESS = r"-(?=\S)[cfv]*(?:b ?[0-9]+)?"
 
-# program: (one of its options, whether "-" is stdin to it, what undoes it). The parallel ones write what the plain
-# one reads, and the plain one is everywhere. Left out on purpose: pixz, which appends an index of the archive that xz
-# hands out as data; options for another format, a dictionary or a window that would have to be known again.
+# program: (one of its options, whether it takes "-" for stdin, what undoes it). The plain program, which each host has,
+# reads the output of the parallel one. Left out on purpose: pixz, which appends an index that xz would decompress as
+# data; and options for another format, a dictionary or a window, without which decompressing is impossible.
 _STDIN, _NO_STDIN = "(?: -)?", ""
 _KNOWN = {
     "gzip": (_GZIP, _STDIN, "gzip -dc"),
@@ -77,18 +77,18 @@ _KNOWN = {
     "lzip": (_LZIP, _STDIN, "lzip -dc"),
     "plzip": (_PLZIP, _STDIN, "lzip -dc"),
     "brotli": (_BROTLI, _STDIN, "brotli -dc"),
-    "compress": (_COMPRESS, _NO_STDIN, "gzip -dc"),  # gzip reads that format too, and is everywhere
+    "compress": (_COMPRESS, _NO_STDIN, "gzip -dc"),  # gzip reads that format too, and every host has it
 }
-_ZSTD_WINDOW = 27  # the largest base-2 logarithm that zstd decompresses unasked (128 MiB)
+_ZSTD_WINDOW = 27  # the base-2 logarithm of the largest window that zstd decompresses without an option (128 MiB)
 
 
 def known_inverse(command: str, identity: str | None = None) -> str | None:
-    """Return the command that undoes a filter, from stdin to stdout, or None if we cannot be sure of one.
+    """Return the command that undoes a filter, from stdin to stdout, or None if it is not known for certain.
 
-    It is known for a simple command (one program, no shell syntax, no assignments) that is a compressor with options
-    that compress stdin to stdout; not if it decompresses, tests, lists, names files, or has an option we do not know.
-    Known is, too, an encryption as ``compose`` has it, alone or behind such a compressor. That of age takes
-    ``identity``, the file with the secret key; without one it has none.
+    It is known for a simple command (one program, no shell syntax, no assignments) of a compressor with options with
+    which it compresses stdin to stdout; not if it decompresses, tests, lists, names files or has an unknown option. It
+    is also known for an encryption as ``compose`` makes it, alone or behind such a compressor. For age that needs
+    ``identity``, the file with the secret key.
     """
     inverses = []
     for stage in stages(command):
@@ -121,9 +121,9 @@ def _compressors_inverse(command: str) -> str | None:
 
 
 def _simple(command: str) -> list[str]:
-    """Return the words of a simple command, or none if there is anything but plain words in it."""
+    """Return the words of a simple command; an empty list if it contains anything but plain words."""
     command = command.strip(" \t\n")
-    # Line ends are blanks to shlex, but not to a shell.
+    # shlex takes line ends for blanks, a shell does not.
     if "\n" in command or "\r" in command or len(command) > _COMMAND_LENGTH:
         return []
     try:
@@ -134,9 +134,9 @@ def _simple(command: str) -> list[str]:
 
 
 def inverse_program(command: str) -> str:
-    """Return the program that has to be installed for a command to run, such as an inverse: ``gzip -dc`` needs gzip.
+    """Return the program that a command needs: ``gzip`` for ``gzip -dc``.
 
-    Empty where only a shell could tell (the command begins with shell syntax).
+    Empty if the command begins with shell syntax, so that only a shell could know.
     """
     try:
         words = shlex.split(command)
@@ -152,10 +152,10 @@ def inverse_program(command: str) -> str:
 
 
 class FilterError(ValueError):
-    """A filter was asked for that there is not; the text is one line: what happened and what to do."""
+    """There is no such filter; the text is one line: what happened and what to do."""
 
 
-# name: (the command, with a place for the level, the highest level). All write to stdout what they read from stdin.
+# name: (the command, with a place for the level, the highest level). All read stdin and write to stdout.
 _COMPRESSORS = {
     "zstd": ("zstd -q -T0{} -c", 22),
     "gzip": ("gzip -n{} -c", 9),
@@ -165,7 +165,7 @@ _COMPRESSORS = {
 }
 _ZSTD_ORDINARY = 19  # the highest level without --ultra
 
-# The user's gpg.conf may hold anything. A key that was not named must not come from the network, nor be trusted by it.
+# The user's gpg.conf may contain anything: so no key is fetched from the network, and the named one is used as it is.
 _GPG = ["gpg", "--batch", "--yes", "-q", "--no-armor", "--no-auto-key-locate", "--trust-model", "always"]
 _GPG_ENCRYPTS = [*_GPG, "--compress-algo", "none", "-e", "-r"]
 _GPG_DECRYPTS = ["gpg", "--batch", "-q", "-d"]
@@ -212,13 +212,13 @@ def encryption(name: str) -> str:
 
 
 def compose(compress: str = "", encrypt: str = "") -> str:
-    """Return the command that compresses, and then encrypts; empty if neither is asked for. Raises FilterError."""
+    """Return the command that compresses and then encrypts; empty without either. Raises FilterError."""
     named = [compressor(compress)] if compress else []
     return " | ".join(named + ([encryption(encrypt)] if encrypt else []))
 
 
 def _encryption(command: str) -> str:
-    """Return the program of a command that ``encryption`` may have made; empty for any other."""
+    """Return the program of a command as ``encryption`` makes it; empty for any other."""
     for program, words in _ENCRYPTIONS.items():
         prefix = " ".join(words) + " "
         if not command.startswith(prefix) or len(command) > _COMMAND_LENGTH:
@@ -227,15 +227,16 @@ def _encryption(command: str) -> str:
             recipient = shlex.split(command[len(prefix) :])
         except ValueError:
             return ""
-        # Quoted as we do it, so that no shell could see anything else in it.
+        # Quoted exactly as ``encryption`` does: then a shell sees nothing but one word.
         if len(recipient) == 1 and command == prefix + shlex.quote(recipient[0]) and recipient[0][:1] not in ("", "-"):
             return program
     return ""
 
 
 def stages(command: str) -> list[str]:
-    """Return the commands of a pipeline as ``compose`` makes it, so that each has a status of its own (sh tells but the
-    last one's); any other command stays whole.
+    """Return the commands of a pipeline as ``compose`` makes it; any other command is returned as one.
+
+    Each is run by itself, so that its status is known: sh returns only the last one's.
     """
     first, pipe, last = command.partition(" | ")
     ours = pipe and first == first.strip() and _compressors_inverse(first) and _encryption(last)
@@ -243,7 +244,7 @@ def stages(command: str) -> list[str]:
 
 
 def inverse_stages(command: str) -> list[str]:
-    """The same for an inverse as ``known_inverse`` has it: of ``age -d -i FILE | zstd -dc`` both commands."""
+    """Return the commands of an inverse as ``known_inverse`` makes it: of ``age -d -i FILE | zstd -dc`` both."""
     first, pipe, last = command.rpartition(" | ")
     decrypts = first == " ".join(_GPG_DECRYPTS) or (first.startswith("age -d -i ") and len(_words(first)) == 4)
     return [first, last] if pipe and decrypts and first == " ".join(map(shlex.quote, _words(first))) else [command]
@@ -257,14 +258,14 @@ def _words(command: str) -> list[str]:
 
 
 def encrypts(command: str) -> str:
-    """Return the program that a filter encrypts with, if it is one that ``compose`` has: ``age``, ``gpg`` or nothing.
+    """Return the program that a filter encrypts with, ``age`` or ``gpg``, if ``compose`` made it; otherwise nothing.
 
-    What ``age`` encrypted takes a file with an identity to decrypt; ``gpg`` has its keys.
+    To decrypt, ``age`` needs a file with an identity; ``gpg`` has its own keys.
     """
     return _encryption(stages(command)[-1])
 
 
 def programs(command: str) -> list[str]:
-    """Return the programs of an inverse as ``known_inverse`` has it."""
+    """Return the programs of an inverse as ``known_inverse`` makes it."""
     words = shlex.split(command)
     return [word for before, word in zip(["|", *words], words) if before == "|"]

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The manifest: the block at a volume's end that says what is on it. docs/volume-format.md is normative.
+"""The manifest: the block at a volume's end that says what is on the volume. docs/volume-format.md is normative.
 
-No I/O: bytes in, a document out, and the other way round. Python 3.8, standard library only.
+Pure functions between bytes and documents. Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MAGIC = b"EC2-BACKUP MANIFEST "
 VERSION = 1
 TOOL = "ec2-backup"
 
-# What tar's --pax-option takes to begin the archive with a global header that says whose it is. Left alone, its name
-# would hold TMPDIR and the process id, and its time the present (seen, 1.34; a time with "@" is refused).
+# For tar's --pax-option: begin the archive with a global header that names us. Without the last two settings its name
+# would contain TMPDIR and the process ID, and its time would be the present (seen, 1.34; a time with "@" is refused).
 GLOBAL_HEADER_OPTION = "comment=ec2-backup,globexthdr.name=ec2-backup,globexthdr.mtime=0"
 _COMMENT = b"comment=ec2-backup"
 
@@ -39,10 +39,10 @@ _BY_HAND = "use another backup, or recover what is there by hand (docs/recover-b
 
 
 class ManifestError(ValueError):
-    """There is no manifest to go by; the text is one line: what happened and what to do.
+    """The volume has no usable manifest; the text is one line: what happened and what to do.
 
-    ``kind`` is ``absent`` (no manifest there), ``damaged`` (one that cannot be trusted) or ``newer`` (one that this
-    version must not interpret).
+    ``kind``: ``absent`` (there is none), ``damaged`` (it must not be trusted) or ``newer`` (its format is newer than
+    this version knows).
     """
 
     def __init__(self, kind: str, text: str) -> None:
@@ -58,9 +58,9 @@ def _damaged(what: str) -> ManifestError:
 
 
 def writing(*, run_id: str, host: str, path: str, started: str, version: str) -> dict[str, Any]:
-    """Return the document that stands on a volume while a stream is written: there is no valid backup on it.
+    """Return the document for a volume to which a stream is being written: there is no valid backup on it.
 
-    ``started``: UTC, as in 2026-11-22T18:45:00Z; ``version`` is the tool's.
+    ``started``: UTC, as in 2026-11-22T18:45:00Z; ``version``: of ec2-backup.
     """
     return {
         "state": "writing",
@@ -92,9 +92,9 @@ def complete(
 ) -> dict[str, Any]:
     """Return the document of a finished backup.
 
-    ``stream_*`` is what went over SSH, ``stored_bytes`` what is on the volume from byte 0 (they differ only by a remote
-    filter). An inverse that is not given is the one we know of the filter, or null. An empty filter is none.
-    ``selection``: what was left out (``selection.record``).
+    ``stream_bytes`` and ``stream_sha256`` are of what went over SSH, ``stored_bytes`` is what is on the volume from
+    byte 0 (it differs only with a remote filter). For an inverse that is not given the known one of the filter is
+    recorded, or null. An empty filter is none. ``selection``: what was left out (``selection.record``).
     """
     document = {
         "state": "complete",
@@ -117,11 +117,11 @@ def _filter(command: str | None, inverse: str | None) -> dict[str, Any] | None:
 
 
 def is_writing(document: Mapping[str, Any]) -> bool:
-    """Return whether the volume was being written to when this was all that was known: it holds no valid backup."""
+    """Return whether the document says that the volume is being written to: then it holds no valid backup."""
     return bool(document["state"] == "writing")
 
 
-# ---- what a document must hold --------------------------------------------------------------------------------------
+# ---- what a document must contain ----------------------------------------------------------------------------------
 
 
 def _is_text(value: object) -> bool:
@@ -129,7 +129,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _MAXIMUM  # bool is an int, too, but not the same type
+    return type(value) is int and 0 <= value <= _MAXIMUM  # not isinstance: bool is a subclass of int
 
 
 def _is_sha256(value: object) -> bool:
@@ -186,7 +186,7 @@ def _lookup(document: object, name: str) -> object:
 
 
 def _problem(document: object) -> str | None:
-    """Return what is wrong with a document, or None. Fields that we do not know are none of our business."""
+    """Return what is wrong with a document, or None. Unknown fields are ignored."""
     state = _lookup(document, "state")
     if not isinstance(state, str) or state not in _REQUIRED:
         return "its state is neither complete nor writing"
@@ -212,8 +212,8 @@ def _problem(document: object) -> str | None:
 def encode(document: Mapping[str, Any]) -> bytes:
     """Return the header line and the JSON, without the padding.
 
-    Raises ValueError if it does not fit in the block (only a filter of many thousand characters can bring that about),
-    or if it is not a document that ``decode`` accepts: a backup must not become unreadable by its own manifest.
+    Raises ValueError if it does not fit into the block (for example, with a filter of many thousand characters), or
+    if ``decode`` would not accept the document, since then the backup could not be restored.
     """
     problem = _problem(document)
     if problem is not None:
@@ -236,16 +236,16 @@ def pad(head: bytes) -> bytes:
 
 
 def decode(block: bytes, end: int | None = None) -> dict[str, Any]:
-    """Return the document of a block, or raise ManifestError.
+    """Return the document of a block. Raises ManifestError.
 
-    ``end``: the offset in bytes at which the block ends, as far as it is known; a complete document must name it as its
-    volume's size. What follows the JSON is not looked at.
+    ``end``: the offset in bytes at which the block ends, if it is known; a complete document must name it as its
+    volume's size. Bytes behind the JSON are ignored.
     """
     if len(block) != BLOCK_BYTES:
         raise _damaged(f"{len(block)} of its {BLOCK_BYTES} bytes could be read")
     if not block.startswith(MAGIC):
-        # Where the rest of the line is in order, only the magic is damaged: an older manifest, at a former end of the
-        # volume, must not be looked for, let alone believed.
+        # If the rest of the line is valid, only the magic is damaged. Then an older manifest, at a former end of the
+        # volume, must not be used.
         if _AFTER_MAGIC.match(block, len(MAGIC)):
             raise _damaged("its first words are wrong")
         raise ManifestError(
@@ -282,22 +282,22 @@ def decode(block: bytes, end: int | None = None) -> dict[str, Any]:
 def _parse(text: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text.decode("ascii"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):  # the latter by thousands of brackets
+    except (ValueError, RecursionError):  # RecursionError: thousands of brackets
         raise _damaged("it is not JSON") from None
     return document if isinstance(document, dict) else {}
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
+    raise ValueError(name)  # NaN and Infinity are not JSON
 
 
-# ---- what stands at byte 0 ------------------------------------------------------------------------------------------
+# ---- what is at byte 0 ------------------------------------------------------------------------------------------
 
 
 def is_tar(first_bytes: bytes) -> bool:
-    """Return whether the first 512 bytes are a tar header, of whichever format, by its checksum.
+    """Return whether the first 512 bytes are a tar header, of any format, by its checksum.
 
-    The empty archive is no exception: it is nothing but NUL bytes, and so is an empty volume.
+    An empty archive gives False: it is nothing but NUL bytes, like an empty volume.
     """
     header = first_bytes[:_TAR_BLOCK]
     recorded = _octal(header[148:156])
@@ -305,12 +305,12 @@ def is_tar(first_bytes: bytes) -> bool:
         return False
     summed = header[:148] + b" " * 8 + header[156:]
     unsigned = sum(summed)
-    # Some ancient tars took bytes for signed numbers.
+    # Some very old tars computed with signed bytes.
     return recorded in (unsigned, unsigned - 256 * sum(byte > 127 for byte in summed))
 
 
 def is_ours(first_bytes: bytes) -> bool:
-    """Return whether an archive's first bytes (1536 are enough) are the global header that ours begin with."""
+    """Return whether an archive begins with the global header of our archives. Its first 1536 bytes are enough."""
     if not is_tar(first_bytes) or first_bytes[156:157] != b"g" or first_bytes[257:263] != b"ustar\0":
         return False
     size = _octal(first_bytes[124:136]) or 0

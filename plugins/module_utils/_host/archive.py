@@ -1,10 +1,9 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The archive: GNU tar's arguments, the length it will have, and what tar's end means.
+"""Making the archive: GNU tar's arguments, what its messages mean, and whether the archive is complete.
 
-One argument list serves measuring and sending, so that what is measured is what is sent.
+Measuring and sending use the same arguments, so that the length that is measured is the length that is sent.
 Runs on the host whose directory is saved: Python 3.8, standard library only.
-
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import describ
 
 MAX_WARNINGS = 1000
 
-# Per-file findings: the archive is whole, but not all that was asked for is in it as it was.
+# Messages about single files: the archive is complete, but such a file is missing in it, or changed meanwhile.
 _PER_FILE = re.compile(
     r": (?:Warning: )?(?:"
     r"file changed as we read it"
@@ -38,7 +37,7 @@ _PER_FILE = re.compile(
     r")$"
 )
 _WRITE_SIDE = re.compile(r"^tar: (?:-|/dev/null): (?:Cannot|Wrote|Write)")
-# Said once each by a tar that was built without the feature (xattrs.c): of the tool, not of the files.
+# Messages of a tar that was built without a feature, once each (xattrs.c): they concern no single file.
 _TOOL = re.compile(r"^tar: (?:XATTR|POSIX ACL|SELinux) support is not (?:available|requested)")
 _HARMLESS = re.compile(r": socket ignored$|: door ignored$|^Total bytes written: |Exiting with failure status due to")
 _TOTALS = re.compile(rb"^Total bytes written: (\d+)", re.MULTILINE)
@@ -47,12 +46,10 @@ _TOTALS = re.compile(rb"^Total bytes written: (\d+)", re.MULTILINE)
 def tar_arguments(directory: str, output: str, measuring: bool = False, selection: Sequence[str] = ()) -> list[str]:
     """Return tar's whole argv for an archive of ``directory`` written to ``output``.
 
-    ``selection``: arguments that leave something out (``selection.arguments``).
-
-    ``measuring`` goes with ``--file=/dev/null``, for which tar skips file data, except (seen, 1.34) that of
-    sparse files, which it reads in 512-byte pieces. So measuring leaves ``--sparse`` out, and what the holes save is
-    taken off afterwards, for the files that tar names on its stdout; and it counts in single blocks, because the
-    padding has to come last.
+    ``selection``: arguments that leave files out (``selection.arguments``). ``measuring``: the archive is only
+    measured, and ``output`` is /dev/null: there tar skips file data, except that of sparse files, which it reads in
+    512-byte pieces (seen, 1.34). So measuring omits ``--sparse``, and has tar print the names, from which the bytes
+    that holes save are computed and subtracted. It counts in single blocks, because padding is added after that.
     """
     return [
         "tar",
@@ -66,9 +63,9 @@ def tar_arguments(directory: str, output: str, measuring: bool = False, selectio
         "--acls",
         "--selinux",
         "--numeric-owner",
-        # The default header name holds tar's process id, and access times change by reading: neither is the data.
+        # The default header name contains tar's process id, and reading changes access times: leave both out.
         "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime," + GLOBAL_HEADER_OPTION,
-        # What cannot be read becomes a warning, so that exit status 2 keeps to what really ended the archive.
+        # A file that cannot be read becomes a warning, so that exit status 2 means that the archive is incomplete.
         "--ignore-failed-read",
         f"--blocking-factor={1 if measuring else RECORD_BYTES // TAR_BLOCK}",
         *(["--totals", "--verbose", "--quoting-style=escape"] if measuring else []),
@@ -84,7 +81,7 @@ def parse_totals(stderr: bytes) -> int | None:
 
 
 def classify_line(line: str) -> str:
-    """Return what a line of tar's stderr is: ``file``, ``tool``, ``harmless``, or ``other`` (fatal or unknown)."""
+    """Return the kind of a line of tar's stderr: ``file``, ``tool``, ``harmless``, or ``other`` (fatal or unknown)."""
     if _TOOL.search(line):
         return "tool"
     if _HARMLESS.search(line):
@@ -95,7 +92,7 @@ def classify_line(line: str) -> str:
 
 
 class TarLog:
-    """What tar said, line by line, in bounded memory: the first MAX_WARNINGS per-file lines, and a count of all."""
+    """tar's messages in bounded memory: the first MAX_WARNINGS about single files, and how many there were."""
 
     def __init__(self, limit: int = MAX_WARNINGS) -> None:
         self.limit = limit
@@ -122,19 +119,19 @@ class TarLog:
             self.other.append(text)
 
     def findings(self) -> tuple[list[str], int]:
-        """Return what has to be told of a complete archive: the lines that were kept, and how many there were.
+        """Return the warnings about a complete archive: the lines that were kept, and how many there were.
 
-        A line we do not know, of a tar that says it succeeded, is told rather than swallowed.
+        A line that we do not know, of a tar that succeeded, counts as a warning.
         """
         return self.warnings + self.other, self.warnings_count + len(self.other)
 
 
 def tar_failure(returncode: int, log: TarLog) -> str | None:
-    """Return why there is no complete archive, in one line, or None if there is one (perhaps with warnings).
+    """Return in one line why the archive is not complete, or None if it is (there may be warnings).
 
     0 and 1 mean a complete archive (1: a file changed while it was read). With --ignore-failed-read an unreadable
-    file gives 0 too. 2 is a failure, unless all tar had to complain of are single files (older releases do not apply
-    the option everywhere) and it went on to the end.
+    file gives 0 too. 2 is a failure, unless all messages are about single files (older releases do not apply the
+    option everywhere).
     """
     if returncode in (0, 1):
         return None
@@ -147,14 +144,14 @@ def tar_failure(returncode: int, log: TarLog) -> str | None:
 
 
 def check_directory(path: str) -> str:
-    """Return the absolute form of ``path``, or raise SourceError saying what is wrong with it.
+    """Return the absolute form of ``path``, a directory that can be read. Raises SourceError.
 
-    A symbolic link is kept by name: what it leads to is saved, as with ``LINK/.``.
+    A symbolic link keeps its name; the directory that it leads to is saved, as with ``LINK/.``.
     """
     if not path:
         raise SourceError("no directory was given")
     absolute = os.path.expanduser(path)
-    # Textual removal of ".." would go wrong behind a symbolic link.
+    # Removing ".." from the text alone would be wrong behind a symbolic link.
     absolute = os.path.realpath(absolute) if ".." in absolute.split(os.sep) else os.path.abspath(absolute)
     try:
         mode = os.stat(absolute).st_mode

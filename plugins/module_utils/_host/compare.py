@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How a directory differs from its archive: what ``tar --compare --verbose --block-number`` says, and cannot see.
+"""How a directory differs from its archive, by ``tar --compare --verbose --block-number`` and a search for new files.
 
 Runs on the host whose directory is compared: Python 3.8, standard library only.
 """
@@ -22,23 +22,23 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import escaped
 
 MAX_DIFFERENCES = 1000
 
-# tar quotes a colon in the name that a message begins with (\:), but not in the name of a member that it lists. Only
-# --block-number tells the two apart: the name of a member has it in front, a difference has not.
+# tar escapes a colon (\:) in the name at the beginning of a message, but not in the name of a member that it lists.
+# Only --block-number distinguishes the two: it precedes the name of a member, and not a difference.
 _MEMBER = re.compile(r"block \d+: (?P<name>.*)")
-# compare.c and misc.c of GNU tar: without "Warning" if it is another error than that there is no such file.
+# compare.c and misc.c of GNU tar: "Warning" only stands there if there is no such file.
 _GONE = re.compile(
     r"(?:tar: )?(?P<name>(?:[^\\:]|\\.)*): (?:Warning: )?Cannot (?P<call>stat|open|readlink|read link): (?P<why>.*)"
 )
 
 
 class Comparison:
-    """Takes what tar said, line by line; memory grows by one number a member.
+    """The differences, from tar's messages. Takes one number of memory for each member.
 
     ``differences``: the first MAX_DIFFERENCES, each ``./name: what``; ``count``: how many there are.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # tar's stdout and its stderr are heard by a thread each
+        self._lock = threading.Lock()  # a thread reads tar's stdout, another its stderr
         self.differences: list[str] = []
         self.count = 0
         self.members = 0
@@ -51,7 +51,7 @@ class Comparison:
                 self.differences.append(text)
 
     def feed(self, line: str) -> None:
-        """Take a line of tar's stdout: a member's name, or a difference of the member named last."""
+        """Take a line of tar's stdout: a member's name, or a difference of the member before."""
         member = _MEMBER.fullmatch(line)
         if member is None:
             self._add(readable(line))
@@ -60,7 +60,7 @@ class Comparison:
             self._names.add(hash(unquote(member.group("name")).rstrip(b"/")))
 
     def feed_error(self, line: str) -> bool:
-        """Take a line of tar's stderr; return whether it told of a difference."""
+        """Take a line of tar's stderr; return whether it was about a difference."""
         found = _GONE.fullmatch(line)
         if found:
             why = found.group("why")
@@ -72,14 +72,14 @@ class Comparison:
         return found is not None
 
     def look_for_new(self, directory: str) -> None:
-        """Add what is in the directory and not in the archive. Sockets are in no archive."""
+        """Add each file in the directory that is not in the archive, except for sockets, which tar does not archive."""
         for name in _names_below(os.fsencode(directory)):
             if hash(name) not in self._names:
                 self._add(f"{escaped(os.fsdecode(name))}: is not in the backup")
 
 
 def _names_below(top: bytes) -> Iterator[bytes]:
-    """Yield the name of each entry as our archives have it, ``./a/b``; below a directory that is yielded too."""
+    """Yield the name of each entry below ``top`` as our archives have it: ``./a/b``."""
     pending = [b"."]
     while pending:
         below = pending.pop()
@@ -89,12 +89,12 @@ def _names_below(top: bytes) -> Iterator[bytes]:
                     name = below + b"/" + entry.name
                     try:
                         mode = entry.stat(follow_symlinks=False).st_mode
-                    except OSError:  # it has gone since
+                    except OSError:  # it was removed meanwhile
                         continue
                     if stat.S_ISSOCK(mode):
                         continue
                     yield name
                     if stat.S_ISDIR(mode):
                         pending.append(name)
-        except OSError:  # what cannot be looked at cannot be compared; tar has told of it
+        except OSError:  # tar has reported that it cannot be read
             continue

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The kernel's protection around tar: everything but the target is read-only for it.
+"""Confining tar to the target: the kernel makes everything else read-only for it.
 
 Runs on the host that is restored to: Python 3.8, standard library only.
 """
@@ -23,11 +23,12 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import escaped
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_RDONLY, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 4, 32, 4096, 16384, 1 << 18
 MS_STRICTATIME = 1 << 24
-# Options of a mount that a remount would drop, and that a user namespace may not drop.
+# Options of a mount that a remount drops unless it repeats them; in a user namespace dropping them is refused.
 _MOUNT_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8, "nosymfollow": 256, "noatime": 1024, "nodiratime": 2048}
 _MOUNT_FLAGS["relatime"] = 1 << 21
 
-# The same on all of these, glibc has them from 2.36 on: include/uapi/asm-generic/unistd.h of Linux.
+# Machines on which these system calls have these numbers (Linux, include/uapi/asm-generic/unistd.h). glibc has
+# functions for them only from 2.36 on.
 _MODERN = ("x86_64", "aarch64", "armv7l", "i686", "ppc64le", "riscv64", "s390x", "loongarch64")
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
@@ -36,7 +37,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NODEV = 1, 4
 
 
 class _Kernel:
-    """The system calls, looked up before the fork. All raise OSError."""
+    """The system calls, looked up before the fork. All of them raise OSError."""
 
     def __init__(self) -> None:
         self.libc = ctypes.CDLL(None, use_errno=True)
@@ -58,7 +59,7 @@ class _Kernel:
     def syscall(self, name: str, number: int, *arguments: object) -> int:
         if platform.machine() not in _MODERN:
             raise OSError(errno.ENOSYS, f"{name}: {os.strerror(errno.ENOSYS)}")
-        # As longs: syscall(2) takes no prototype, and a 32-bit int would leave the upper half undefined.
+        # As longs: syscall(2) has no prototype, and of a 32-bit int the upper half would be undefined.
         longs = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
         return self._done(self.libc.syscall(ctypes.c_long(number), *longs), name)
 
@@ -78,11 +79,11 @@ class _Kernel:
 
 
 def _reached(mount: Mount) -> bool:
-    """Tell whether a mount's path leads to it, and not to another that hides it. Takes /proc/self."""
+    """Return whether a mount's path leads to it, and not to another mount on top of it. Needs /proc/self."""
     try:
         descriptor = os.open(mount.path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return False  # this user cannot get there
+        return False  # this user cannot open it
     try:
         with open(f"/proc/self/fdinfo/{descriptor}") as file:
             return any(line.split() == ["mnt_id:", str(mount.number)] for line in file)
@@ -95,7 +96,7 @@ def _mounts() -> Iterator[Mount]:
 
 
 def _namespace(kernel: _Kernel) -> None:
-    """Enter a mount namespace of our own; as a plain user, by way of a user namespace with that user alone."""
+    """Enter a new mount namespace; as a plain user, together with a user namespace that has only that user."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         kernel.unshare(CLONE_NEWNS)
@@ -108,24 +109,24 @@ def _namespace(kernel: _Kernel) -> None:
 
 
 def _hide_processes(kernel: _Kernel) -> None:
-    """Cover each /proc: /proc/1/root is a way into a namespace where nothing is read-only.
+    """Mount an empty directory over each /proc: /proc/1/root leads into a namespace where nothing is read-only.
 
-    /proc/self stays, because the C library changes modes through /proc/self/fd.
+    /proc/self stays reachable, because the C library changes modes through /proc/self/fd.
     """
     for mount in _mounts():
         if mount.kind != "proc":
             continue
         if mount.path == "/proc":
-            os.chdir("/proc/self")  # /proc/PID, which can be bound from here once its path is covered
+            os.chdir("/proc/self")  # /proc/PID, which can be mounted from here when its path is hidden
         kernel.mount("none", mount.path, "tmpfs", 0)
         if mount.path == "/proc":
             os.mkdir("/proc/self")
             kernel.mount(".", "/proc/self", None, MS_BIND)
 
 
-def _wall_in(kernel: _Kernel, target: str) -> None:
-    """Make all but ``target`` read-only, and devices there unusable (tar opens none), from Linux 5.12 on."""
-    tree = kernel.open_tree(target)  # keeps its mounts as they are, apart from what is done to all
+def _protect(kernel: _Kernel, target: str) -> None:
+    """Make all but ``target`` read-only, and devices there unusable (tar opens none). Needs Linux 5.12."""
+    tree = kernel.open_tree(target)  # a copy, whose mounts the next call does not change
     try:
         kernel.mount_setattr("/", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV)
         kernel.move_mount(tree, target)
@@ -133,8 +134,8 @@ def _wall_in(kernel: _Kernel, target: str) -> None:
         os.close(tree)
 
 
-def _wall_in_one_by_one(kernel: _Kernel, target: str) -> None:
-    """Do the same before Linux 5.12."""
+def _protect_each_mount(kernel: _Kernel, target: str) -> None:
+    """Do the same as ``_protect`` before Linux 5.12: mount by mount."""
     kernel.mount(target, target, None, MS_BIND | MS_REC)
     for mount in _mounts():
         if mount.path == target or mount.path.startswith(target + "/"):
@@ -146,11 +147,11 @@ def _wall_in_one_by_one(kernel: _Kernel, target: str) -> None:
 
 
 def confine(target: str) -> Callable[[], None]:
-    """Return what a child calls between fork and exec, so that it can write nowhere but in ``target``.
+    """Return a function that a child calls between fork and exec, after which it can only write in ``target``.
 
-    ``target``: a real path (``check_target``), not "/". The child's working directory is then the target. If it
-    cannot be done, the child says why on its stderr and ends with 126: it never runs unconfined. Descriptors that are
-    open stay as they are. Hard links from the outside are cut off too: the target is another mount.
+    ``target``: a real path (``check_target``), not "/"; it becomes the child's working directory. If confining fails,
+    the child writes why to its stderr and exits with 126: it never runs unconfined. Open descriptors stay as they are.
+    Hard links to files outside are impossible too, because the target is another mount.
     """
     kernel = _Kernel()
 
@@ -159,11 +160,11 @@ def confine(target: str) -> Callable[[], None]:
             _namespace(kernel)
             _hide_processes(kernel)
             try:
-                _wall_in(kernel, target)
+                _protect(kernel, target)
             except OSError as error:
-                if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):  # none such, or kept from us
+                if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):  # not in this kernel, or not permitted
                     raise
-                _wall_in_one_by_one(kernel, target)
+                _protect_each_mount(kernel, target)
             os.chdir(target)
         except OSError as error:
             text = f"tar: cannot be confined to {escaped(target)}: {error.strerror or error}\n"
@@ -174,7 +175,7 @@ def confine(target: str) -> Callable[[], None]:
 
 
 def probe_confinement(target: str) -> bool:
-    """Tell, by trying, whether this host lets a child be confined to ``target``, which has to be there."""
+    """Return whether a child can be confined to ``target``, an existing directory, on this host: it is tried."""
     try:
         return (
             subprocess.run(

@@ -1,22 +1,23 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What fails on a host. The text of each error is one line for the person who asked."""
+"""The errors of the code that runs on hosts. The text of each is one line for the user."""
 
 from __future__ import annotations
 
 
 class SourceError(Exception):
-    """The directory cannot be saved; the text is one line for the person who asked."""
+    """The directory cannot be saved."""
 
 
 class TargetError(Exception):
-    """Nothing can be restored to there; the text is one line for the person who asked."""
+    """Nothing can be restored to that directory."""
 
 
 class StreamError(Exception):
-    """The stream failed; the text is one line that names the first cause. ``stderr``: each process's last words.
+    """A stream, or another exchange with the instance, failed; the text names the first cause.
 
-    ``found_bad``: it is what the volume holds that is at fault, not the way to it.
+    ``stderr``: the last lines of each process's stderr, by its name. ``found_bad``: the cause is the data on the
+    volume, not the way to it.
     """
 
     def __init__(self, message: str, stderr: dict[str, str], found_bad: bool = False) -> None:

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Waiting for a login on an instance.
+"""Waiting until a command can be run on an instance.
 
 Runs on the host whose directory is saved or restored to: Python 3.8, standard library only.
 """
@@ -26,15 +26,15 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import last_wo
 
 MARKER = "ec2-backup-login"
 PROBE = f"echo {MARKER} `id -un` `uname -srm`"  # backquotes: csh knows them too
-# SYNs go out after 0, 1, 3, 7 s: an attempt that starts anew at 5 s meets an instance that has just come up sooner.
-# ssh bounds by it the handshake too, which an instance that boots on little CPU cannot make in that time.
+# The kernel sends SYNs after 0, 1, 3 and 7 s: a new attempt after 5 s finds an instance that has just come up sooner.
+# The value also limits the handshake, for which an instance that boots slowly needs more: hence MOST_PATIENCE.
 ATTEMPT_CONNECT_SECONDS = 5
 ATTEMPT_SECONDS = 20
 MOST_PATIENCE = 8  # times these seconds
 
 
 class WaitError(Exception):
-    """No login; the text is one line for the person who asked."""
+    """No login was possible; the text is one line for the user. ``elapsed``: seconds."""
 
     def __init__(self, message: str, elapsed: float, attempts: int, stderr: str) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ def parse_probe(stdout: str) -> dict[str, str] | None:
 
 
 def was_slow(stderr: str) -> bool:
-    """Return whether an attempt met somebody, but took too long."""
+    """Return whether an attempt reached the instance, but took too long."""
     return "connect to host" not in stderr and re.search("timed out|no answer within", stderr) is not None
 
 
@@ -67,7 +67,7 @@ def attempt_login(ssh: Sequence[str], connect_seconds: int, seconds: float) -> t
         except subprocess.TimeoutExpired:
             out, err = b"", f"no answer within {seconds:.0f} s".encode()
         finally:
-            if process.returncode is None:  # with whatever ProxyCommand it started
+            if process.returncode is None:  # and a ProxyCommand that it started
                 os.killpg(process.pid, signal.SIGKILL)
     stderr = err.decode("utf-8", "replace")
     found = parse_probe(out.decode("utf-8", "replace")) if process.returncode == 0 else None
@@ -79,7 +79,8 @@ def attempt_login(ssh: Sequence[str], connect_seconds: int, seconds: float) -> t
 def wait_for_login(ssh: Sequence[str], timeout: float, interval: float) -> dict[str, Any]:
     """Try until a command has run on the instance; return login, kernel, elapsed (seconds) and attempts.
 
-    Raises WaitError at the deadline, or at once for what waiting cannot mend.
+    ``ssh``: its argv; ``timeout``: seconds in all; ``interval``: seconds between the starts of two attempts. Raises
+    WaitError at the deadline, or at once for a failure that does not go away.
     """
     target, start, attempts, patience = ssh[-1], time.monotonic(), 0, 1
     while True:
@@ -109,4 +110,4 @@ def wait_for_login(ssh: Sequence[str], timeout: float, interval: float) -> dict[
             )
             raise WaitError(message, elapsed, attempts, stderr)
         if pause > 0:
-            time.sleep(pause)  # polling: sshd has no way to tell that it came up
+            time.sleep(pause)  # polling: sshd cannot notify us

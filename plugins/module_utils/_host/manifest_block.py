@@ -39,7 +39,7 @@ def peek(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tupl
             if not more:
                 break
             data += more
-        reason = session.verdict(lambda: len(data) == 2 * BLOCK_BYTES)
+        reason = session.wait(lambda: len(data) == 2 * BLOCK_BYTES)
         if reason is not None or line is None:
             raise session.fail(reason)
         return int(line.split()[1]), data[:BLOCK_BYTES], data[BLOCK_BYTES:]
@@ -92,7 +92,7 @@ def _run(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> None
     session = Session(ssh, command, volume_id, timeout, "writing to")
     try:
         done = session.wait_for_line(PREFIX + "done")
-        reason = session.verdict(lambda: done is not None)
+        reason = session.wait(lambda: done is not None)
         if reason is not None:
             raise session.fail(reason)
     finally:

@@ -1,6 +1,9 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The length of a directory's archive, without reading file data. Python 3.8, standard library only."""
+"""The length of a directory's archive, computed without reading file data.
+
+Runs on the host whose directory is saved: Python 3.8, standard library only.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,12 @@ def round_up(number: int, unit: int) -> int:
 
 
 def sparse_saving(size: int, regions: Iterable[tuple[int, int]], name_bytes: int) -> int:
-    """Return by how many bytes, at least, --sparse shortens the archive of one file with holes.
+    """Return the least number of bytes by which --sparse shortens the archive of one file with holes.
 
-    ``regions`` are the (offset, length) with data. GNU sparse format 1.0: a map of decimal numbers, one a line, padded
-    to a block; then each region, padded to a block; and more records in the extended header, of which there is taken
-    the most they can be (their exact length depends on which of them would be there anyway).
+    ``size``: the file's, in bytes; ``regions``: the (offset, length) that hold data; ``name_bytes``: the length of its
+    name. GNU sparse format 1.0: a map of decimal numbers, one a line, padded to a block; each region, padded to a
+    block; and records in the extended header, for which their greatest length is assumed (the exact one depends on
+    which of them would be there anyway).
     """
     map_bytes, data, count, end = 0, 0, 0, 0
     for offset, length in regions:
@@ -41,7 +45,7 @@ def sparse_saving(size: int, regions: Iterable[tuple[int, int]], name_bytes: int
         map_bytes += len(str(offset)) + len(str(length)) + 2
         data += round_up(length, TAR_BLOCK)
         end = offset + length
-    if end < size:  # a hole at the end is told by an empty region
+    if end < size:  # a hole at the end is recorded as an empty region
         count += 1
         map_bytes += len(str(size)) + 3
     map_bytes += len(str(count)) + 1
@@ -64,10 +68,10 @@ def data_regions(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def holes_saved(directory: str, names: Iterable[bytes]) -> int:
-    """Return by how many bytes the holes of sparse files shorten the archive of ``directory``.
+    """Return by how many bytes the holes of sparse files shorten the archive of ``directory``, never too many.
 
-    ``names``: what tar named of it, a line each: so what is left out saves nothing. Never more than they do: what
-    cannot be read saves nothing either.
+    ``names``: the files in the archive, as tar prints them, one a line. A file that cannot be read counts as one
+    without holes.
     """
     saved = 0
     links: set[tuple[int, int]] = set()
@@ -102,11 +106,11 @@ def _file_saving(name: bytes, top: int, size: int) -> int:
 
 
 def measure(directory: str, selection: Sequence[str] = ()) -> tuple[int, TarLog]:
-    """Return the length in bytes of the archive of ``directory``, without reading file data, and what tar said.
+    """Return the length in bytes of the archive of ``directory``, and tar's messages. No file data is read.
 
-    It is exact for a directory that stays as it is, save that for files with holes it can be some hundred bytes each
-    too high (never too low), and that files which cannot be read are counted. Raises SourceError.
-    ``selection``: as for ``tar_arguments``.
+    The length is exact for a directory that does not change, with two exceptions: for each file with holes it can be
+    some hundred bytes too high (never too low), and files that cannot be read are counted. ``selection``: as for
+    ``tar_arguments``. Raises SourceError.
     """
     log = TarLog()
     tar = subprocess.Popen(
@@ -120,18 +124,18 @@ def measure(directory: str, selection: Sequence[str] = ()) -> tuple[int, TarLog]
         assert tar.stdout is not None
         assert tar.stderr is not None
 
-        def hear(stderr: IO[bytes]) -> None:
+        def read_messages(stderr: IO[bytes]) -> None:
             for line in stderr:
                 log.feed(line.decode("utf-8", "replace").rstrip("\n"))
 
-        hearing = threading.Thread(target=hear, args=(tar.stderr,), daemon=True)
-        hearing.start()
+        reader = threading.Thread(target=read_messages, args=(tar.stderr,), daemon=True)
+        reader.start()
         try:
             saved = holes_saved(directory, tar.stdout)
         except OSError as error:
             tar.kill()
             raise SourceError(f"{directory}: {error.strerror}") from None
-        hearing.join()
+        reader.join()
     reason = tar_failure(tar.returncode, log)
     if reason is None and log.total is None:
         reason = "tar did not tell its total"

@@ -1,6 +1,9 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The mounts of this host, by what the kernel says of them. Python 3.8, standard library only."""
+"""The mounts of this host, as the kernel lists them.
+
+Runs on the host whose directory is saved or restored to: Python 3.8, standard library only.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,6 @@ def parse_mounts(text: bytes) -> list[Mount]:
 
 
 def read_mounts() -> list[Mount]:
-    """Return the mounts that this process sees. Raises OSError."""
+    """Return the mounts in this process's namespace. Raises OSError."""
     with open("/proc/self/mountinfo", "rb") as file:
         return parse_mounts(file.read())

@@ -1,9 +1,10 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The processes of a pipeline: started, drained, and surely ended.
+"""The processes of a pipeline: how they are started, read and ended.
 
-No shell holds a pipeline of ours together, so no status can get lost in one. Runs on the host whose directory is saved
-or restored to: Python 3.8, standard library only.
+No shell runs a pipeline of ours, so the status of each process is known.
+
+Runs on the host whose directory is saved or restored to: Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -26,38 +27,38 @@ PIPE_BYTES = 1024 * 1024
 F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)  # named by Python 3.10
 PR_SET_PDEATHSIG = 1
 STDERR_LINES = 40
-LINE_BYTES = 65536  # tar quotes: a name of 4096 bytes can take four times as many
+LINE_BYTES = 65536  # tar escapes: a name of 4096 bytes can become four times as long
 ENDING_SECONDS = 10
 AGAIN_SECONDS = 0.05
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(Exception):
-    """A signal asked for the end."""
+    """A signal ended the module's work; the text names it, and what follows from that."""
 
 
 def interruptible(consequence: str) -> None:
-    """Make the first signal raise Interrupted in this module, with what follows from it in words."""
+    """Make the first of SIGNALS raise Interrupted. ``consequence``: what follows from that, in words."""
 
     def interrupt(number: int, _frame: object) -> None:
-        for other in SIGNALS:  # the second of them must not interrupt the ending of the children
+        for other in SIGNALS:  # a second signal must not interrupt the end of the children
             signal.signal(other, signal.SIG_IGN)
         end(Interrupted(f"interrupted by {signal.Signals(number).name}: {consequence}"))
 
     def end(error: Interrupted) -> None:
-        # Whatever may hinder it: the alarm ends us, and our end the children.
+        # If ending the children hangs, SIGALRM ends this process, and then the kernel kills them (_die_with_parent).
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(ENDING_SECONDS)
         raise error
 
-    def unraisable(swallowed: Any) -> None:
-        # Python swallows an exception that comes in a finalizer: this one is raised again, outside.
-        error = swallowed.exc_value
+    def unraisable(ignored: Any) -> None:
+        # Python ignores an exception in a finalizer: raise this one again after it.
+        error = ignored.exc_value
         if isinstance(error, Interrupted):
             signal.signal(signal.SIGALRM, lambda _number, _frame: end(error))
             signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         else:
-            sys.__unraisablehook__(swallowed)
+            sys.__unraisablehook__(ignored)
 
     sys.unraisablehook = unraisable
     for number in SIGNALS:
@@ -65,13 +66,13 @@ def interruptible(consequence: str) -> None:
 
 
 def enlarge_pipe(pipe: IO[bytes]) -> None:
-    """Give a pipe room for one whole chunk, where that is allowed."""
-    with contextlib.suppress(OSError):  # the user's limit of pipe pages: slower, not wrong
+    """Enlarge a pipe's buffer to PIPE_BYTES, if that is permitted."""
+    with contextlib.suppress(OSError):  # beyond the user's limit of pipe pages; a small buffer is only slower
         fcntl.fcntl(pipe.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _die_with_parent() -> Callable[[], None]:
-    """Return what a child calls before exec, so that the kernel kills it when this process is gone (SIGKILL, OOM)."""
+    """Return a function for a child to call before exec, so that the kernel kills it when this process ends."""
     parent = os.getpid()
     try:
         prctl = ctypes.CDLL(None).prctl
@@ -87,7 +88,10 @@ def _die_with_parent() -> Callable[[], None]:
 
 
 class Collector(threading.Thread):
-    """Drains a process's stderr or stdout, so that it never blocks, in bounded memory."""
+    """A thread that reads a process's stderr or stdout, so that the process never blocks; keeps STDERR_LINES lines.
+
+    ``feed``: called with each line.
+    """
 
     def __init__(self, pipe: IO[bytes], feed: Callable[[str], object] | None = None) -> None:
         super().__init__(daemon=True)
@@ -106,13 +110,16 @@ class Collector(threading.Thread):
                 self.feed(line)
 
     def text(self) -> str:
-        """Return the last lines; waits a moment for a stray grandchild to let go of the pipe."""
+        """Return the last lines. Waits up to 5 s for the end, as a grandchild may still hold the pipe open."""
         self.join(5)
         return "\n".join(self.lines)
 
 
 class Child:
-    """A process of the pipeline, in a process group of its own so that its children end with it."""
+    """A process of the pipeline, in a process group of its own, so that its children can be ended with it.
+
+    ``feed``: called with each line of its stderr; ``before_exec``: called in the child; ``pipes``: for subprocess.
+    """
 
     def __init__(
         self,
@@ -141,13 +148,13 @@ class Child:
         self.stderr = Collector(self.process.stderr, feed)
 
     def wait(self) -> int:
-        """Return the status, once it has ended and all it said on stderr has been taken in."""
+        """Return the status once the process has ended and its stderr has been read."""
         returncode = self.process.wait()
         self.stderr.join(5)
         return returncode
 
     def kill(self) -> None:
-        """End the process and its group, if it is still there."""
+        """Kill the process and its group, if it still runs."""
         if self.process.poll() is None:
             try:
                 os.killpg(self.process.pid, signal.SIGKILL)

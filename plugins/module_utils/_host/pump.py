@@ -1,6 +1,9 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What moves a stream from one pipe to another, counted and hashed. Python 3.8, standard library only."""
+"""The pump: moves a stream from one pipe to another, and counts and hashes it.
+
+Runs on the host whose directory is saved or restored to: Python 3.8, standard library only.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ CHUNK = 1024 * 1024
 
 
 def tee_call() -> Callable[[int, int, int], int] | None:
-    """Return tee(2), which Python does not have: (source, sink, bytes) -> bytes; None where there is none."""
+    """Return a function for tee(2), which Python lacks: (source, sink, bytes) -> bytes; None if there is no tee."""
     try:
         call = ctypes.CDLL(None, use_errno=True).tee
     except (OSError, AttributeError):
@@ -39,16 +42,16 @@ def tee_call() -> Callable[[int, int, int], int] | None:
 
 
 class Pump:
-    """Moves the stream on from one pipe to another, counting and hashing it."""
+    """Moves a stream from one pipe to another, and counts and hashes it."""
 
     def __init__(self) -> None:
         self.bytes = 0
         self.digest = hashlib.sha256()
-        self.broken = False  # the reader of the stream went away
-        self.enough = threading.Event()  # the reader has all that it wants
+        self.broken = False  # whether the stream's reader has closed its end
+        self.enough = threading.Event()  # set when the reader needs no more
 
     def drain(self, source: int) -> None:
-        """Count and hash what is left in ``source`` when the sink is gone."""
+        """Count and hash the rest of ``source`` when the sink is closed."""
         view = memoryview(bytearray(CHUNK))
         while True:
             count = os.readv(source, [view])
@@ -58,10 +61,10 @@ class Pump:
             self.bytes += count
 
     def run(self, source: int, sink: int, tee: Callable[[int, int, int], int] | None = None) -> None:
-        """Pass all of ``source`` on to ``sink`` (descriptors), until the source's end, or until the sink breaks.
+        """Move all data from ``source`` to ``sink`` (descriptors), until the source ends or the sink is closed.
 
-        With ``tee`` the data goes on without being copied, and is read for the hash alone: a tenth less processor time
-        of ours (measured), which is what the stream's speed hangs on where ssh and we share two cores.
+        With ``tee`` the data is not copied to the sink, and is read for the hash only. That takes a tenth less
+        processor time (measured), which limits the stream's speed where ssh and this process share two cores.
         """
         try:
             if tee is not None and self._run_tee(source, sink, tee):
@@ -78,13 +81,13 @@ class Pump:
             try:
                 left = tee(source, sink, CHUNK)
             except OSError as error:
-                # Not for these descriptors, or not in this sandbox: nothing has been consumed yet.
+                # Not for these descriptors, or not permitted here: nothing has been read yet.
                 if self.bytes == 0 and error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
                     return False
                 raise
             if left == 0 or self.enough.is_set():
                 return True
-            while left:  # what was passed on is still in the source, and nobody else reads it
+            while left:  # tee leaves the data in the source, which only this process reads
                 count = os.readv(source, [view[:left]])
                 self.digest.update(view[:count])
                 self.bytes += count
@@ -101,5 +104,5 @@ class Pump:
                 while sent < count:
                     sent += os.write(sink, view[sent:count])
             finally:
-                self.digest.update(view[:count])  # after the write: ssh encrypts while we hash
+                self.digest.update(view[:count])  # after the write, so that ssh encrypts at the same time
                 self.bytes += count

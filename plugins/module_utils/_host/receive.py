@@ -1,9 +1,8 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The near side of reading: ssh | count and hash | [the local filter's inverse] | tar, with every end accounted for.
+"""Receiving a stream: ssh | count and hash | [inverse of the local filter] | tar. The end of each process is checked.
 
-Runs on the host that is restored to (or compared with): Python 3.8, standard library only.
-
+Runs on the host that is restored to, or compared with: Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -28,30 +27,36 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.meter import Meter
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import describe_status, last_words, with_words
 
 
-def far_sum(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tuple[str, int | None, str | None]:
-    """Have the instance make the sum; return it, the archive's members (None if not counted), and what is wrong with
-    the archive (None if nothing is). Raises StreamError.
+def remote_sum(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tuple[str, int | None, str | None]:
+    """Have the instance compute the stream's SHA-256 (``sum_script``).
+
+    Return the sum, the number of the archive's members (None if not counted), and what is wrong with the archive (None
+    if nothing is). Raises StreamError.
     """
     session = Session(ssh, command, volume_id, timeout)
     try:
         line = session.wait_for_line(PREFIX + "ready")
         if line is not None:
-            session.far.feed(line)
-            session.hear_out()
-        far = session.far
-        if far.sha256 and far.code == "archive":
+            session.reports.feed(line)
+            session.read_reports()
+        reports = session.reports
+        if reports.sha256 and reports.code == "archive":
             session.child.wait()
-            return far.sha256, far.members, far.text
-        reason = session.verdict(lambda: bool(far.sha256) and far.stored_bytes is not None)
-        if reason is not None or not far.sha256:
+            return reports.sha256, reports.members, reports.text
+        reason = session.wait(lambda: bool(reports.sha256) and reports.stored_bytes is not None)
+        if reason is not None or not reports.sha256:
             raise session.fail(reason)
-        return far.sha256, far.members, None
+        return reports.sha256, reports.members, None
     finally:
         session.child.kill()
 
 
 class Tar:
-    """What takes the stream: tar, behind the local filter's inverse if there is one."""
+    """The receiving end of the stream: tar, behind the inverse of the local filter if there is one.
+
+    ``argv``: tar's; ``directory``: its working directory; ``feed``: called with each line of its stderr;
+    ``before_exec``: called in its process.
+    """
 
     def __init__(
         self,
@@ -85,7 +90,7 @@ class Tar:
 
     @staticmethod
     def _pass_on(source: int | IO[bytes], child: Child | None = None) -> int | IO[bytes]:
-        """Let go of a pipe that a child has by now, lest its writer never sees that go; return ``child``'s own."""
+        """Close our copy of a child's stdin, so that its writer notices the child's end; return ``child``'s stdout."""
         if not isinstance(source, int):
             source.close()
         if child is None:
@@ -95,15 +100,15 @@ class Tar:
         return child.process.stdout
 
     def kill(self) -> None:
-        """End whatever still runs."""
+        """Kill the processes that still run."""
         for child in (*self.inverses, self.tar):
             child.kill()
 
     def end(self) -> tuple[int, str | None]:
-        """Wait for the processes' ends; return tar's status, and what was wrong with the filter, or None."""
+        """Wait for the processes; return tar's status, and what went wrong with the filter, or None."""
         status = self.tar.wait()
-        # The first that failed is the cause of what those behind it miss. One whose reader has gone is not to blame:
-        # tar leaves the padding behind the archive's end. gpg ignores the signal, and fails by the error.
+        # The first that failed is the cause of failures behind it. One that failed because its reader ended is none:
+        # tar does not read the padding behind the archive's end. gpg ignores SIGPIPE and fails by the write error.
         for child, ended in [(child, child.wait()) for child in self.inverses]:
             words = last_words(child.stderr.text())
             if ended not in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE) and "Broken pipe" not in words:
@@ -112,29 +117,29 @@ class Tar:
 
 
 class Received:
-    """What came of a stream: its bytes and sum, how tar ended, and what was wrong before it."""
+    """The outcome of a stream: its bytes and SHA-256, tar's status, and what went wrong in front of tar."""
 
     def __init__(
-        self, pump: Pump, tar_status: int, filter_trouble: str | None, far_trouble: str | None, found_bad: bool
+        self, pump: Pump, tar_status: int, filter_trouble: str | None, remote_trouble: str | None, found_bad: bool
     ) -> None:
         self.bytes, self.sha256 = pump.bytes, pump.digest.hexdigest()
-        self.tar_status, self.filter_trouble, self.far_trouble = tar_status, filter_trouble, far_trouble
-        self.found_bad = found_bad  # it is the volume's data that the far side failed at
+        self.tar_status, self.filter_trouble, self.remote_trouble = tar_status, filter_trouble, remote_trouble
+        self.found_bad = found_bad  # whether remote_trouble comes from the data on the volume
         self.seconds = 0.0
 
 
 def receive(session: Session, tar: Tar, length: int | None, pump: Pump | None = None) -> Received:
-    """Let the session's stream through tar to its end, counted and hashed, also when tar gives up before it.
+    """Move the session's whole stream into tar, counted and hashed, even if tar ends before the stream does.
 
-    ``length``: the bytes that the far side is to read, or None if tar alone knows where the archive ends: then
-    ``pump.enough`` stops the stream, or tar's end, whichever is seen first. Raises StreamError if the stream did not
-    even begin.
+    ``length``: the bytes that the instance has to read from the volume, or None if only tar knows where the archive
+    ends: then the stream stops at ``pump.enough`` or at tar's end, whichever is first. Raises StreamError if the stream
+    does not begin.
     """
     pump = pump or Pump()
     meter = Meter(lambda: (pump.bytes, pump.bytes))
     try:
         if session.wait_for_line(STREAM) is None:
-            raise session.fail(session.verdict(lambda: False))
+            raise session.fail(session.wait(lambda: False))
         start = time.monotonic()
         source = session.stdout.fileno()
         meter.start()
@@ -144,11 +149,13 @@ def receive(session: Session, tar: Tar, length: int | None, pump: Pump | None = 
         tar.sink.close()
         if length is None and (pump.broken or pump.enough.is_set()):
             session.child.kill()
-            far_trouble = None
+            remote_trouble = None
         else:
-            read = session.far
-            far_trouble = session.verdict(lambda: read.stored_bytes is not None and length in (None, read.stored_bytes))
-        received = Received(pump, *tar.end(), far_trouble, session.found_bad())
+            reports = session.reports
+            remote_trouble = session.wait(
+                lambda: reports.stored_bytes is not None and length in (None, reports.stored_bytes)
+            )
+        received = Received(pump, *tar.end(), remote_trouble, session.found_bad())
         received.seconds = time.monotonic() - start
         return received
     finally:

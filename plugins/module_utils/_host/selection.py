@@ -1,13 +1,13 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What of a directory is left out of its archive: patterns as people write them, and the arguments that tar takes.
+"""The selection: what is left out of the archive. Patterns as users write them, and the arguments that tar takes.
 
-docs/filters.md has the rules for people. No I/O but ``read_patterns``. Runs on the host whose directory is saved:
+docs/filters.md has the rules for users. No I/O but in ``read_patterns``. Runs on the host whose directory is saved:
 Python 3.8, standard library only.
 
-A selection is a plain dictionary, since it goes from one module to another: ``exclude`` (the patterns as they were
-given), ``exclude_caches``, ``one_file_system``, ``left_out`` (paths whose contents were left out unasked), and what
-follows from them for tar, ``anchored`` and ``floating``.
+A selection is a plain dictionary, since modules pass it on to others: ``exclude`` (the patterns as they were given),
+``exclude_caches``, ``one_file_system``, ``left_out`` (paths whose contents are left out by default), and what follows
+from them for tar: ``anchored`` and ``floating`` patterns.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import
 PATTERNS_LENGTH = 256 * 1024  # together, in characters; a program's arguments may have 2 MiB (execve(2), _STK_LIM)
 RECORDED_LENGTH = 8 * 1024  # of them, in the manifest, in bytes of JSON
 
-# What in / is made anew by each boot. tar would read the kernel's memory by /proc/kcore.
+# Directories of / that each boot makes anew. In /proc/kcore tar would read the kernel's memory.
 VOLATILE = ("/dev", "/proc", "/run", "/sys")
-# Filesystems that hold no files, but what the kernel has to say: a chroot has a /proc of its own.
+# Filesystems without files, which the kernel makes up: a chroot, for example, has a /proc of its own.
 # fmt: off
 KERNEL = frozenset((
     "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs", "fusectl",
@@ -38,7 +38,7 @@ KERNEL = frozenset((
 _FOREIGN = re.compile(r"!|(?:fm|sh|re|pp|pf):")
 
 
-# ---- what people write ----------------------------------------------------------------------------------------------
+# ---- what users write ----------------------------------------------------------------------------------------------
 
 
 def parse_patterns(text: str) -> list[str]:
@@ -59,7 +59,7 @@ def read_patterns(path: str) -> list[str]:
 
 
 def _component_matches(pattern: str, name: str) -> bool:
-    """Tell whether one component of a pattern matches a directory's name, as fnmatch(3) would."""
+    """Return whether one component of a pattern matches a directory's name, by the rules of fnmatch(3)."""
     python = re.sub(r"\\(.)", lambda found: f"[{found[1]}]" if found[1] in "*?[" else found[1], pattern)
     return fnmatch.fnmatchcase(name, python.replace("[^", "[!"))
 
@@ -68,7 +68,7 @@ def _components(pattern: str) -> list[str]:
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise SourceError(f"the pattern {pattern} holds '..', which no saved file's path does: write it without")
-    while parts[1:] and parts[0] == "**":  # what has no slash in front matches at any depth anyway
+    while parts[1:] and parts[0] == "**":  # a pattern without a leading slash matches at any depth anyway
         del parts[0]
     if parts[1:] and parts[-1] == "**":
         parts[-1] = "*"
@@ -81,9 +81,9 @@ def _components(pattern: str) -> list[str]:
 
 
 def _floating(parts: Sequence[str], pattern: str) -> list[str]:
-    """Return tar's patterns for one that may match at any depth.
+    """Return tar's patterns for one that may match at any depth. Raises SourceError.
 
-    tar tries them on the leading "." of ``./name`` too; so ``.*`` would leave out everything there is.
+    tar also matches them with the leading "." of ``./name``, so ``.*`` would leave out everything.
     """
     first, rest = parts[0], "".join("/" + part for part in parts[1:])
     safe = {
@@ -101,7 +101,7 @@ def _floating(parts: Sequence[str], pattern: str) -> list[str]:
 
 
 def _below(parts: Sequence[str], directory: str) -> list[str] | None:
-    """Return what of an absolute pattern is left below ``directory``; None if it cannot match anything there."""
+    """Return the part of an absolute pattern that is below ``directory``; None if it cannot match anything there."""
     above = [part for part in directory.split("/") if part]
     if len(parts) < len(above) and all(map(_component_matches, parts, above)):
         return []
@@ -111,9 +111,9 @@ def _below(parts: Sequence[str], directory: str) -> list[str] | None:
 
 
 def translate(pattern: str, directories: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return tar's (anchored, floating) patterns for one that a person wrote; neither if it can match nothing.
+    """Return tar's (anchored, floating) patterns for one that a user wrote; both are empty if it can match nothing.
 
-    ``directories``: the names, absolute, by which the directory is known. Raises SourceError.
+    ``directories``: the absolute names of the directory. Raises SourceError.
     """
     if "\0" in pattern or not pattern.strip("/"):
         raise SourceError(f"{pattern!r} is no pattern: to leave everything out, write *")
@@ -140,24 +140,24 @@ def translate(pattern: str, directories: Sequence[str]) -> tuple[list[str], list
     return [], []
 
 
-# ---- what is left out unasked ---------------------------------------------------------------------------------------
+# ---- what is left out by default -----------------------------------------------------------------------------------
 
 
 def escape(path: str) -> str:
-    """Return a pattern that matches just this name."""
+    """Return a pattern that matches this name only."""
     return re.sub(r"[\\*?\[]", r"\\\g<0>", path)
 
 
 def relative(path: str, directory: str) -> str:
-    """Return the name in the archive of a path below ``directory``; empty if it is not there. Both are real."""
+    """Return the name in the archive of a path below ``directory``, or an empty string. Both are real paths."""
     top = directory.rstrip("/") + "/"
     return "./" + path[len(top) :] if path.startswith(top) and path != top else ""
 
 
 def volatile(directory: str, mounts: Iterable[Any]) -> list[str]:
-    """Return the directories below ``directory``, a real path, that are the kernel's or do not outlast a boot.
+    """Return the directories below ``directory``, a real path, that the kernel makes up or a boot makes anew.
 
-    ``mounts``: objects with ``path`` and ``kind``, as in /proc/self/mountinfo.
+    ``mounts``: as from ``read_mounts``.
     """
     found = list(VOLATILE) if directory == "/" else []
     for path in sorted({mount.path for mount in mounts if mount.kind in KERNEL}):
@@ -176,9 +176,10 @@ def select(
     one_file_system: bool = False,
     mounts: Iterable[Any] = (),
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the selection, and those patterns that can match nothing below ``directory``. Raises SourceError.
+    """Return the selection, and the patterns that can match nothing below ``directory``. Raises SourceError.
 
-    ``directory`` is absolute; a pattern may name it by its real path as well.
+    ``directory``: absolute; a pattern may name it by its real path too. ``exclude``: the patterns. ``caches``: leave
+    out the contents of directories with a CACHEDIR.TAG. ``mounts``: as from ``read_mounts``.
     """
     real = os.path.realpath(directory)
     patterns = list(dict.fromkeys(exclude))
@@ -206,16 +207,16 @@ def select(
 
 
 def leave_out(selection: Mapping[str, Any], directory: str, paths: Iterable[str]) -> dict[str, Any]:
-    """Return a selection without these directories, too, where they are below ``directory``: our own."""
+    """Return a selection that also leaves out those of ``paths`` that are below ``directory``."""
     names = [relative(os.path.realpath(path), os.path.realpath(directory)) for path in paths if path]
     return dict(selection, anchored=[*selection.get("anchored", ()), *(escape(name) for name in names if name)])
 
 
 def arguments(selection: Mapping[str, Any]) -> list[str]:
-    """Return tar's arguments for a selection. They count for what follows them: the name of what to archive.
+    """Return tar's arguments for a selection. They have to stand in front of the name of the directory.
 
-    ``*`` and ``?`` do not match a slash: a pattern that is too narrow makes a larger backup, one that is too wide makes
-    one that lacks something. What was left out on purpose is no warning.
+    ``*`` and ``?`` do not match a slash: a pattern that is too narrow only makes the backup larger, one that is too
+    wide leaves out files that were meant to be saved. tar does not warn of what was left out on purpose.
     """
     found = ["--no-wildcards-match-slash"] if selection.get("anchored") or selection.get("floating") else []
     if selection.get("anchored"):
@@ -230,7 +231,7 @@ def arguments(selection: Mapping[str, Any]) -> list[str]:
 
 
 def record(selection: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what the manifest says of a selection, None if nothing was left out: as many patterns as fit."""
+    """Return a selection as the manifest records it: as many patterns as fit. None if nothing was left out."""
     patterns = list(selection.get("exclude", ()))
     left_out = list(selection.get("left_out", ()))
     caches, one = bool(selection.get("exclude_caches")), bool(selection.get("one_file_system"))

@@ -1,9 +1,8 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The near side: tar | [local filter] | count and hash | ssh, with every process's end accounted for.
+"""Sending a stream: tar | [local filter] | count and hash | ssh. The end of each process is checked.
 
 Runs on the host whose directory is saved: Python 3.8, standard library only.
-
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Sequence
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import Far, trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import Reports, trouble
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import stages
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.archive import TarLog, tar_arguments, tar_failure
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
@@ -32,18 +31,18 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import describ
 
 
 def local_trouble(tar: int, log: TarLog, local_filter: int | None, filter_words: str) -> str | None:
-    """Return the first cause among the processes before the pump, or None if they all did their work.
+    """Return in words what first went wrong with the processes in front of the pump, or None.
 
     ``tar`` and ``local_filter`` are return codes as subprocess gives them (-N: killed by signal N).
     """
-    starved = tar == -signal.SIGPIPE or any("Broken pipe" in line for line in log.other)
+    lost_reader = tar == -signal.SIGPIPE or any("Broken pipe" in line for line in log.other)
     if local_filter:
-        if tar != 0 and not starved:
+        if tar != 0 and not lost_reader:
             reason = tar_failure(tar, log)
             if reason is not None:
                 return reason
         return with_words(describe_status("the local filter", local_filter), filter_words)
-    if local_filter == 0 and starved:
+    if local_filter == 0 and lost_reader:
         return "the local filter ended before it had read the whole archive"
     return tar_failure(tar, log)
 
@@ -57,7 +56,7 @@ class Stream:
         self.ssh_argv, self.directory, self.local_filter = list(ssh), directory, local_filter
         self.selection = selection
         self.filters: list[Child] = []
-        self.far, self.log, self.pump = Far(), TarLog(), Pump()
+        self.reports, self.log, self.pump = Reports(), TarLog(), Pump()
         self.children: dict[str, Child] = {}
         self.answered = threading.Event()
         self.taken = 0
@@ -71,15 +70,15 @@ class Stream:
         return StreamError(message, self.stderr())
 
     def close(self) -> None:
-        """End whatever still runs."""
+        """Kill the processes that still run."""
         for child in self.children.values():
             child.kill()
 
     def connect(self, command: str, seconds: float) -> None:
-        """Start the session, and wait until the far side is ready for the stream."""
+        """Start the session, and wait until the instance is ready for the stream, at most ``seconds``."""
 
-        def hear(line: str) -> None:
-            if self.far.feed(line):
+        def record(line: str) -> None:
+            if self.reports.feed(line):
                 self.answered.set()
 
         child = Child([*self.ssh_argv, command], os.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=-1)
@@ -87,26 +86,26 @@ class Stream:
         assert child.process.stdout is not None
         assert child.process.stdin is not None
         enlarge_pipe(child.process.stdin)
-        self.hearing = Collector(child.process.stdout, hear)
+        self.reader = Collector(child.process.stdout, record)
         deadline = time.monotonic() + seconds
-        while not self.answered.wait(0.05) and self.hearing.is_alive():
+        while not self.answered.wait(0.05) and self.reader.is_alive():
             if time.monotonic() > deadline:
                 raise self.error(f"no answer from {self.ssh_argv[-1]} within {seconds:.0f} s")
 
-    def far_trouble(self, volume_id: str, timeout: int) -> str | None:
-        """Wait for the session's end; return what went wrong with it, or None."""
+    def remote_trouble(self, volume_id: str, timeout: int) -> str | None:
+        """Wait for the session's end; return in words what went wrong with it, or None."""
         child = self.children["ssh"]
         returncode = child.wait()
-        self.hearing.join(5)
-        told = trouble(self.far, volume_id, timeout)
-        if told is not None:
-            return told
-        if returncode != 0 or self.far.stored_bytes is None:
-            return connection_trouble(returncode, child.stderr.text(), self.ssh_argv[-1], self.far.ready)
+        self.reader.join(5)
+        reported = trouble(self.reports, volume_id, timeout)
+        if reported is not None:
+            return reported
+        if returncode != 0 or self.reports.stored_bytes is None:
+            return connection_trouble(returncode, child.stderr.text(), self.ssh_argv[-1], self.reports.ready)
         return None
 
     def produce(self) -> IO[bytes]:
-        """Start tar, and the local filter behind it; return the end from which the stream comes."""
+        """Start tar, and the local filter behind it; return the pipe from which the stream is read."""
         environment = clean_environment(os.environ)
         tar = Child(
             tar_arguments(self.directory, "-", selection=self.selection),
@@ -125,7 +124,7 @@ class Stream:
             child = Child(["sh", "-c", stage], os.environ, stdin=last.process.stdout, stdout=subprocess.PIPE, bufsize=0)
             self.filters.append(child)
             self.children["local filter" + (f" {number + 1}" if number else "")] = child
-            last.process.stdout.close()  # or it would never see its reader go
+            last.process.stdout.close()  # otherwise it would not notice the end of its reader
             assert child.process.stdout is not None
             enlarge_pipe(child.process.stdout)
             last = child
@@ -136,16 +135,16 @@ class Stream:
         """Return the bytes of the archive so far (None if not known), and those sent."""
         if not self.local_filter:
             return self.pump.bytes, self.pump.bytes
-        # Of the archive itself only the filter sees anything; but tar writes nothing else.
+        # Only the filter reads the archive itself; but tar writes nothing else.
         tar = self.children["tar"].process
-        if tar.returncode is None:  # its ID may soon be somebody else's
+        if tar.returncode is None:  # afterwards its ID may belong to another process
             self.taken = max(self.taken, written_by(tar.pid) or 0)
         return self.taken or None, self.pump.bytes
 
-    def local_verdict(self) -> str | None:
-        """Wait for the near processes' ends; return the first cause of trouble, or None."""
+    def wait_local(self) -> str | None:
+        """Wait for tar and the local filter; return in words what first went wrong, or None."""
         tar = self.children["tar"].wait()
-        # The last that failed took its input's reader from those before it.
+        # The last that failed is the cause: the failures before it follow from the end of their reader.
         ended = [(child.wait(), child) for child in self.filters]
         status, child = next((pair for pair in reversed(ended) if pair[0]), ended[-1] if ended else (None, None))
         return local_trouble(tar, self.log, status, last_words(child.stderr.text()) if child is not None else "")
@@ -161,35 +160,37 @@ def send(
     remote_filter: bool = False,
     selection: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Send the archive of ``directory`` to the far side's ``command``; return the module's result.
+    """Send the archive of ``directory`` to the volume; return the module's result.
 
-    ``timeout`` is that of the far side for the device, in seconds; ``selection`` as for ``tar_arguments``. Returns
-    only if every process, near and far, has said that it did its whole work; raises StreamError otherwise, with
-    nothing left running here.
+    ``ssh``: its argv; ``command``: of the instance, from ``remote_command``; ``timeout``: the seconds that it waits for
+    the device; ``remote_filter``: whether it has one; ``selection``: as for ``tar_arguments``. Returns only if every
+    process, here and on the instance, has done all its work. Otherwise raises StreamError, with no process left here.
     """
     stream = Stream(ssh, directory, local_filter, selection)
     meter = Meter(stream.count)
     try:
         stream.connect(command, timeout + SESSION_SECONDS)
-        if not stream.far.ready or stream.far.code is not None:
-            raise stream.error(stream.far_trouble(volume_id, timeout) or "the far side ended too early")
+        if not stream.reports.ready or stream.reports.code is not None:
+            raise stream.error(
+                stream.remote_trouble(volume_id, timeout) or "the script on the instance ended too early"
+            )
         start = time.monotonic()
         source, sink = stream.produce(), stream.children["ssh"].process.stdin
         assert sink is not None
         meter.start()
         stream.pump.run(source.fileno(), sink.fileno(), tee_call())
         if stream.pump.broken:
-            raise stream.error(stream.far_trouble(volume_id, timeout) or "the far side stopped reading")
+            raise stream.error(stream.remote_trouble(volume_id, timeout) or "the instance stopped reading")
         source.close()
-        # The end of ssh's input looks to the far side like the end of a good stream: first be sure that it is one.
-        reason = stream.local_verdict()
+        # The instance takes the end of its input for the end of a good stream: check first that it is one.
+        reason = stream.wait_local()
         if reason is not None:
             raise stream.error(reason)
         sink.close()
-        reason = stream.far_trouble(volume_id, timeout)
+        reason = stream.remote_trouble(volume_id, timeout)
         if reason is not None:
             raise stream.error(reason)
-        stored, sent = stream.far.stored_bytes, stream.pump.bytes
+        stored, sent = stream.reports.stored_bytes, stream.pump.bytes
         if not remote_filter and stored != sent:
             raise stream.error(f"{sent} bytes were sent, but {stored} were written to volume {volume_id}")
         seconds = time.monotonic() - start
@@ -198,7 +199,7 @@ def send(
             "bytes": sent,
             "sha256": stream.pump.digest.hexdigest(),
             "stored_bytes": stored,
-            "device": stream.far.device,
+            "device": stream.reports.device,
             "source_warnings": warnings,
             "source_warnings_count": warnings_count,
             "notices": stream.log.notices,

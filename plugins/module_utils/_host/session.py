@@ -1,6 +1,9 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""An ssh session that runs a script on the instance. Python 3.8, standard library only."""
+"""An ssh session that runs a script on the instance, and reads its reports.
+
+Runs on the host whose directory is saved or restored to: Python 3.8, standard library only.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Callable, Sequence
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import PREFIX, Far, trouble
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import PREFIX, Reports, trouble
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.errors import StreamError
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.process import LINE_BYTES, Child, enlarge_pipe
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import connection_trouble
 
-# Beyond the wait for the device: to connect, log in and look at the device.
+# In addition to the wait for the device: the time to connect, to log in and to examine the device.
 SESSION_SECONDS = 90
-GREETING_BYTES = 1024 * 1024  # of a login, before our own first line
-# What the far side fails at when the volume's data is damaged, or cannot be read from it.
+GREETING_BYTES = 1024 * 1024  # the most that a login may print before the script's first line
+# The failures of which the cause is the data on the volume: it is damaged, or cannot be read.
 FOUND_BAD = ("archive", "dd", "filter")
 
 
 class Session:
-    """An ssh session that runs a composed script. Where its stdout carries data, that comes behind a line of ours."""
+    """An ssh session that runs a script. Data on its stdout follows a line of the script's.
+
+    ``ssh``: its argv; ``command``: from ``remote_command``; ``timeout``: seconds to wait for the device; ``doing``:
+    what the script does to the volume, in words.
+    """
 
     def __init__(self, ssh: Sequence[str], command: str, volume_id: str, timeout: int, doing: str = "reading") -> None:
         self.host, self.volume_id, self.timeout, self.doing = ssh[-1], volume_id, timeout, doing
-        self.far = Far()
+        self.reports = Reports()
         self.child = Child(
-            [*ssh, command], os.environ, self.far.feed, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
+            [*ssh, command], os.environ, self.reports.feed, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
         )
         assert self.child.process.stdout is not None
         self.stdout: IO[bytes] = self.child.process.stdout
@@ -40,7 +47,7 @@ class Session:
     def wait_for_line(self, marker: str) -> str | None:
         """Read stdout up to the line that begins with ``marker``, and return that line; None if the session ends first.
 
-        The lines before it are taken in. Raises StreamError when it does not come in time, or only other things do.
+        Reports before it are recorded. Raises StreamError if the line does not come in time, or too much precedes it.
         """
         seconds = self.timeout + SESSION_SECONDS
         expired = threading.Event()
@@ -60,7 +67,7 @@ class Session:
                     break
                 if line.startswith(marker):
                     return line
-                self.far.feed(line)
+                self.reports.feed(line)
                 taken += len(line) + 1
         finally:
             late.cancel()
@@ -71,7 +78,7 @@ class Session:
         return None
 
     def _line(self) -> str | None:
-        """One line, read byte by byte: what follows it is not ours to take."""
+        """Return the next line; None at the end. Reads byte by byte, so that the data behind it stays in the pipe."""
         taken = bytearray()
         while not taken.endswith(b"\n") and len(taken) < LINE_BYTES:
             byte = os.read(self.stdout.fileno(), 1)
@@ -81,30 +88,35 @@ class Session:
         return taken.decode("utf-8", "replace").rstrip("\r\n")
 
     def stderr(self) -> str:
-        """Return ssh's last lines, without the far side's own."""
+        """Return the last lines of stderr, without the script's reports."""
         lines = self.child.stderr.text().split("\n")
         return "\n".join(line for line in lines if not line.startswith(PREFIX))
 
-    def hear_out(self) -> None:
-        """Take in all lines until the session ends, however long that takes: ssh itself notices a dead peer."""
+    def read_reports(self) -> None:
+        """Record all reports until the session ends. There is no time limit: ssh itself notices a dead connection."""
         for line in iter(self._line, None):
-            self.far.feed(line)
+            self.reports.feed(line)
 
-    def verdict(self, finished: Callable[[], bool]) -> str | None:
-        """Wait for the session's end; return what went wrong with it, or None if it ``finished``."""
+    def wait(self, finished: Callable[[], bool]) -> str | None:
+        """Wait for the session's end; return in words what went wrong, or None.
+
+        ``finished``: returns whether the script did all that it was to do; called if it reported no failure.
+        """
         returncode = self.child.wait()
-        told = trouble(self.far, self.volume_id, self.timeout, self.doing)
-        if told is not None:
-            return told
+        reported = trouble(self.reports, self.volume_id, self.timeout, self.doing)
+        if reported is not None:
+            return reported
         if returncode != 0 or not finished():
-            return connection_trouble(returncode, self.stderr(), self.host, self.far.ready)
+            return connection_trouble(returncode, self.stderr(), self.host, self.reports.ready)
         return None
 
     def fail(self, message: str | None) -> StreamError:
         """End the session, and return the error to raise."""
         self.child.kill()
-        return StreamError(message or "the far side ended too early", {"ssh": self.stderr()}, self.found_bad())
+        return StreamError(
+            message or "the script on the instance ended too early", {"ssh": self.stderr()}, self.found_bad()
+        )
 
     def found_bad(self) -> bool:
-        """Whether the far side failed at what the volume holds."""
-        return self.far.code in FOUND_BAD
+        """Return whether the cause of the failure is the data on the volume."""
+        return self.reports.code in FOUND_BAD

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""OpenSSH's client: the options of a session of ours, and what its complaints mean.
+"""OpenSSH's client: the options of our sessions, and what its error messages mean.
 
 Runs on the host whose directory is saved or restored to: Python 3.8, standard library only.
 """
@@ -31,7 +31,7 @@ ALIVE_MISSED = 4  # a peer that is silent for a minute is gone
 
 
 def host_key_alias(run_id: str) -> str:
-    """Return the name that stands for the instance in known_hosts: its address is not known when that is written."""
+    """Return the instance's name in known_hosts. Its address is not known yet when that file is written."""
     return "ec2-backup-" + run_id
 
 
@@ -45,11 +45,12 @@ def ssh_options(
 ) -> list[str]:
     """Return ssh's ``-o`` arguments for a session of ours.
 
-    ``pinned``: the host key must be the one in ``known_hosts``. Otherwise the first key seen is taken and written there
-    (images that cannot be given a key), and the user's own keys and agent may serve as identities.
-    ``ciphers``: those that the local ssh knows (``ssh -Q cipher``); None if that cannot be told.
+    ``known_hosts``: the file; ``alias``: the instance's name in it; ``identity``: the file of the client key, if one is
+    offered. ``pinned``: the host key must be the one in ``known_hosts``. Otherwise (images that cannot be given a key)
+    the first key seen is accepted and written there, and the user's own keys and agent are used too. ``ciphers``: those
+    that the local ssh knows (``ssh -Q cipher``); None if unknown.
 
-    ssh takes the first value it meets of an option, so the user's own go in front of these.
+    ssh uses the first value of an option, so the user's own options go in front of these.
     """
     usable = [cipher for cipher in CIPHERS if ciphers is None or cipher in ciphers]
     options = [
@@ -88,11 +89,11 @@ def ssh_options(
 
 
 def expand_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return ssh's argv with a leading ``~/`` of each element expanded, as the shell that is not there would."""
+    """Return ssh's argv with a leading ``~/`` of each element expanded, since no shell does that."""
     return [os.path.expanduser(argument) if argument.startswith("~/") else argument for argument in arguments]
 
 
-# In the order in which they are looked for: (what ssh says, kind).
+# (what ssh's message contains, kind); the first that matches counts.
 _COMPLAINTS = (
     (r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|requested strict checking", "host key"),
     (
@@ -117,9 +118,9 @@ _COMPLAINTS = (
 
 
 def classify_complaint(stderr: str) -> str:
-    """Return the kind of trouble ssh's stderr tells of.
+    """Return the kind of failure that ssh's stderr is about.
 
-    ``host key`` (not the one expected), ``usage`` (the local ssh does not take its options), ``refused login``,
+    ``host key`` (not the pinned one), ``usage`` (the local ssh does not accept its options), ``refused login``,
     ``refused connection``, ``no connection``, ``no address`` or ``other``.
     """
     for pattern, kind in _COMPLAINTS:
@@ -129,17 +130,20 @@ def classify_complaint(stderr: str) -> str:
 
 
 def is_final(kind: str) -> bool:
-    """Return whether trouble of this kind cannot pass while an instance boots."""
+    """Return whether a failure of this kind cannot go away while an instance boots."""
     return kind in ("host key", "usage")
 
 
 def wrong_host_key(host: str) -> str:
-    """Return in words that ``host`` has another host key than the one that it was given."""
+    """Return the message for a host key of ``host`` that is not the pinned one."""
     return f"the host key of {host} is not the one that was given to the instance: refusing to talk to it"
 
 
 def connection_trouble(returncode: int, stderr: str, host: str, ready: bool) -> str:
-    """Return in words why ssh ended without the far side's last line."""
+    """Return in words why ssh ended before the script on the instance reported its result.
+
+    ``ready``: whether that had reported that it was ready.
+    """
     kind = classify_complaint(stderr)
     if kind == "host key":
         return wrong_host_key(host)

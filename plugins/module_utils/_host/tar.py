@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""GNU tar: which one this host has, the environment that it runs in, and how it tells names.
+"""GNU tar: the version that this host has, the environment that it runs in, and how it writes names.
 
-Python 3.8, standard library only.
+Runs on the host whose directory is saved or restored to: Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ MINIMUM_TAR = (1, 28)  # the first with --sort; all other options are older
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for tar: English messages, and no options but ours.
+    """Return the environment for tar, in which its messages are English and only our options apply.
 
-    In the C locale GNU tar passes names through as bytes, and quotes them (C escapes) in messages, so a
-    message is always one line of ASCII.
+    In the C locale GNU tar treats names as bytes, and quotes them in messages (C escapes), so a message is always one
+    line of ASCII.
     """
     kept = {
         key: value for key, value in environment.items() if key not in ("TAR_OPTIONS", "POSIXLY_CORRECT", "LANGUAGE")
@@ -42,9 +42,9 @@ def parse_version(text: str) -> tuple[int, int] | None:
 
 
 def tar_version(host: str = "the host whose directory is saved") -> str:
-    """Return GNU tar's version, or raise SourceError if there is none, or none that is new enough.
+    """Return GNU tar's version. Raises SourceError if there is none, or only an older one than MINIMUM_TAR.
 
-    ``host``: this host, as the message is to call it.
+    ``host``: what an error message calls this host.
     """
     needed = "GNU tar {}.{} or newer is needed on {}".format(*MINIMUM_TAR, host)
     try:
@@ -69,7 +69,7 @@ _HIGH_BYTES = re.compile(r"\\\\|\\:|(?:\\[23][0-7]{2})+")
 
 
 def unquote(name: bytes | str) -> bytes:
-    """Return the bytes of a name that tar told in its escape style."""
+    """Return the bytes of a name that tar has printed with ``--quoting-style=escape``."""
     quoted = os.fsencode(name)
 
     def restore(found: re.Match[bytes]) -> bytes:
@@ -80,14 +80,14 @@ def unquote(name: bytes | str) -> bytes:
 
 
 def readable(line: str) -> str:
-    r"""Return a name or message of tar's with the letters that it told as bytes (``\303\244``) for people.
+    r"""Return a name or message of tar's with letters in place of the bytes that it prints (``\303\244``).
 
-    Whatever is not a printable character stays escaped, so that no name can talk to a terminal.
+    Characters that are not printable stay escaped, so that no name can control a terminal.
     """
 
     def show(found: re.Match[str]) -> str:
         text = found.group()
-        if text == "\\:":  # tar marks a colon in a name, where a colon follows the name
+        if text == "\\:":  # tar escapes a colon in a name if a colon follows the name
             return ":"
         if text == "\\\\":
             return text

@@ -2,6 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The directory that is restored to: whether it is fit, and whether tar has to be confined to it.
 
+GNU tar itself refuses ".." in names, strips absolute ones, and makes symbolic links that lead out of the target last.
+That is enough for a target that was empty; but tar follows links that were there before (CVE-2025-45582). So where that
+is possible the kernel protects everything outside of the target too: ``confine``.
+
 Runs on the host that is restored to: Python 3.8, standard library only.
 """
 
@@ -18,9 +22,9 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import escaped
 
 
 def check_target(path: str, force: bool = False) -> str:
-    """Return the target's real, absolute path, or raise TargetError saying what is wrong with it.
+    """Return the target's real, absolute path. Raises TargetError if nothing can be restored to there.
 
-    A target that does not exist is fine if it can be made (see ``make_target``). ``force``: it need not be empty.
+    The target may be absent, if it can be made (``make_target``). ``force``: it need not be empty.
     """
     if not path:
         raise TargetError("no target was given: name a directory that is empty or does not exist")
@@ -72,10 +76,7 @@ def _check_writable(directory: str) -> None:
 
 
 def _content(directory: str) -> tuple[list[str], int]:
-    """Return the first two names in a directory, and how many there are.
-
-    A filesystem that was just made holds lost+found: that counts as empty.
-    """
+    """Return the first two names in a directory, and their number; a new filesystem's lost+found is not counted."""
     names = os.listdir(directory)
     if names == ["lost+found"] and os.path.ismount(directory):
         return [], 0
@@ -83,7 +84,10 @@ def _content(directory: str) -> tuple[list[str], int]:
 
 
 def make_target(path: str) -> bool:
-    """Make the target, for its owner alone until the archive says otherwise; return whether it had to be made."""
+    """Make the target with mode 0700, until the archive changes that. Return whether it had to be made.
+
+    Raises TargetError.
+    """
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -94,11 +98,11 @@ def make_target(path: str) -> bool:
 
 
 def leaves(link: str, depth: int, target: str) -> bool:
-    """Tell whether a symbolic link to ``link``, ``depth`` directories below ``target``, could ever lead out of it.
+    """Return whether a symbolic link to ``link``, ``depth`` directories below ``target``, could lead out of it.
 
-    By its text alone: what the link passes through may be replaced while the archive is unpacked. ".." after a name
-    counts as leaving: the name can become a link to elsewhere. If no link in the target leaves by this measure, none
-    of those that tar makes before the end (relative, without "..") leads out through them either.
+    Only its text is examined, because directories on its way may be replaced while the archive is unpacked. ".." after
+    a name counts as leading out: the name can become a link to elsewhere. If no link in the target leads out by this
+    rule, none of those that tar makes before the end (relative, without "..") leads out through them either.
     """
     parts = [part for part in link.split("/") if part not in ("", ".")]
     if link.startswith("/"):
@@ -113,7 +117,7 @@ def leaves(link: str, depth: int, target: str) -> bool:
 def links_that_leave(target: str, limit: int) -> list[str]:
     """Return the first ``limit`` symbolic links in ``target`` (paths below it) that could lead out of it.
 
-    A directory that cannot be searched for them is returned as if it were one.
+    A directory that cannot be read is returned too.
     """
     found: list[str] = []
     pending = [("", 0)]
@@ -133,7 +137,7 @@ def links_that_leave(target: str, limit: int) -> list[str]:
 
 
 def _stand_in() -> str:
-    """Return a directory to try on what is meant for a target that does not exist yet."""
+    """Return an existing directory, for which confining is tried in place of a target that does not exist yet."""
     try:
         return tempfile.gettempdir()
     except OSError:
@@ -141,11 +145,11 @@ def _stand_in() -> str:
 
 
 def plan_extraction(target: str, force: bool = False) -> bool:
-    """Return whether tar is to run behind ``confine(target)``; raise TargetError if it must not run at all.
+    """Return whether tar has to be confined to the target. Raises TargetError if it must not run at all.
 
-    ``target`` and ``force`` as for ``check_target``, whose path this takes. Root is confined wherever the kernel
-    allows it: it costs nothing. For a plain user it takes a user namespace, in which ACLs that name others, and groups
-    besides the first, cannot be given back: so only if tar's own protections would not be enough.
+    ``target``: the path that ``check_target`` returned; ``force``: as there. Root is confined wherever the kernel
+    allows that: it costs nothing. A plain user needs a user namespace for it, in which ACLs that name others, and
+    groups besides the first, cannot be restored: so only if tar's own protection would not be enough.
     """
     if target == "/":
         return False  # there is nothing outside of it

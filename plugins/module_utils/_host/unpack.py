@@ -18,14 +18,14 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import escaped
 
 BLOCKING_FACTOR = 256  # 128 KiB a read: from a pipe nearly twice as fast as tar's own 10 KiB (measured)
 
-# What tar says with --block-number where the archive ends.
+# tar's message at the end of the archive, with --block-number.
 ARCHIVE_END = re.compile(r"block \d+: \*\* (?:Block of NULs|End of File) \*\*")
 
 
 def member_name(path: str) -> str:
-    """Return the bare name of a member that a person calls ``etc/passwd``, ``/etc/passwd`` or ``./etc/``.
+    """Return a member's name without a leading ``/`` or ``./`` and without a trailing ``/``.
 
-    The empty string stands for all there is. Raises TargetError.
+    ``path``: the name as a user writes it. The empty string stands for the whole archive. Raises TargetError.
     """
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -34,7 +34,9 @@ def member_name(path: str) -> str:
 
 
 def member_names(members: Iterable[str]) -> list[str]:
-    """Return bare names, each once, without those below another of them; none at all stands for all there is.
+    """Return the members' names (``member_name``), without those below another of them.
+
+    An empty list stands for the whole archive.
 
     (tar counts a name as found for the first of its arguments only: the other would seem to be missing.)
     """
@@ -56,9 +58,9 @@ def _reading(action: str) -> list[str]:
         "--file=-",
         f"--blocking-factor={BLOCKING_FACTOR}",
         "--numeric-owner",
-        "--quoting-style=escape",  # whatever a name holds, it is told in one line
+        "--quoting-style=escape",  # so that every name is printed in one line
         "--no-wildcards",
-        "--no-unquote",  # or a backslash in a member's name would be taken for an escape
+        "--no-unquote",  # otherwise tar takes a backslash in a member's name for an escape
     ]
 
 
@@ -69,13 +71,14 @@ def _naming(members: Iterable[str]) -> list[str]:
 def extract_arguments(members: Iterable[str] = ()) -> list[str]:
     """Return tar's whole argv to unpack the archive on its stdin into its working directory.
 
-    ``members``: names as people give them (see ``member_name``); a directory stands for all below; none for all there
-    is. Each goes to tar in every spelling an archive may have: ``ExtractLog`` knows that all but one are not found.
+    ``members``: names as users write them (see ``member_name``); a directory stands for all that is below it; none
+    stand for the whole archive. tar is given each in every spelling that an archive may have; ``ExtractLog`` ignores
+    that tar does not find all of them.
     """
     return [
         *_reading("--extract"),
         "--same-permissions",
-        "--same-owner",  # for a plain user too: what cannot be given back is told, rather than passed over
+        "--same-owner",  # for a plain user too, so that tar reports what it cannot restore
         "--acls",
         "--xattrs",
         "--xattrs-include=*",  # tar's default is user.* alone
@@ -93,8 +96,8 @@ def list_arguments(members: Iterable[str] = ()) -> list[str]:
 def compare_arguments(members: Iterable[str] = ()) -> list[str]:
     """Return tar's whole argv to compare the archive on its stdin with its working directory.
 
-    Each line on stdout is a difference (``./etc/passwd: Mod time differs``), unless --verbose is added, which mixes
-    all names in (``Comparison`` tells them apart). A file that is not there any more is told on stderr (``./a:
+    Each line on stdout is a difference (``./etc/passwd: Mod time differs``); with --verbose there are also the names of
+    all members (``Comparison`` distinguishes them). A file that does not exist any more is reported on stderr (``./a:
     Warning: Cannot stat: No such file or directory``). tar compares neither ACLs nor extended attributes, nor the
     times of directories, and does not see files that are new.
     """

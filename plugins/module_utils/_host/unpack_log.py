@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What GNU tar says while it reads an archive, and what that means for the restore.
+"""tar's messages while it reads an archive, and what they mean for the restore.
 
 Runs on the host that is restored to: Python 3.8, standard library only.
 """
@@ -20,7 +20,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import describ
 
 MAX_LINES = 1000
 
-# Kind → its noun; each with the message that tells of one. All else of such a file has been restored.
+# Kind: its noun, one and several. _DENIED_LINES has the message for each. Everything else of such a file is restored.
 _DENIED = {
     "owner": ("owner", "owners"),
     "device": ("device node", "device nodes"),
@@ -45,9 +45,9 @@ _DENIED_LINES = [
     ("time", re.compile(r": Cannot utime" + _NOT_ALLOWED)),
 ]
 _UNSAFE = re.compile(r": Member name contains '\.\.'")
-# What only the walls say (see ``confine``): there is no way to write there, nor to link to there.
-_WALL = re.compile(r": (?:Read-only file system|Invalid cross-device link)$")
-# tar tells of the first try, not of why it could not remove what was there: perhaps because it is behind the walls.
+# Messages that only a confined tar (see ``confine``) has: it cannot write there, nor make a hard link to there.
+_OUTSIDE = re.compile(r": (?:Read-only file system|Invalid cross-device link)$")
+# tar reports its first try, and not why it could not remove what was there, such as that it is outside of the target.
 _IN_THE_WAY = " (what is there cannot be replaced: a directory with files in it, or its path leads out of the target)"
 _LOST_LINK = re.compile(r"^(?P<name>.*): Cannot hard link to '(?P<to>.*)': No such file or directory$")
 _STRIPPED = re.compile(r"^Removing leading `.*' from (?P<what>member names|hard link targets)$")
@@ -68,18 +68,18 @@ _NOTICE = re.compile(r"^(?:XATTR|POSIX ACL|SELinux) support is not (?:available|
 
 
 class ExtractLog:
-    """What tar said while it read an archive, line by line, in bounded memory (LC_ALL=C, see clean_environment).
+    """tar's messages while it read an archive, sorted, in bounded memory. It has to run with ``clean_environment``.
 
-    ``denied``: kind → how many of it this user, or this filesystem, may not have; everything else was restored.
-    ``unsafe``: what would have left the target, and was refused. ``damage``: the archive is not whole.
-    ``notices``: to be told, of no consequence. ``other``: fatal, or unknown. Lists hold the first lines only.
+    ``denied``: by kind, how many attributes could not be restored for this user or on this filesystem.
+    ``unsafe``: members that would have been written outside of the target, which was refused. ``damage``: the archive
+    is damaged. ``notices``: information only. ``other``: fatal, or unknown. The lists hold the first lines only.
     """
 
     def __init__(self, members: Iterable[str] = (), confined: bool = False, limit: int = MAX_LINES) -> None:
         self.members, self.confined, self.limit = member_names(members), confined, limit
         self.denied: dict[str, int] = {}
         self.denied_lines: list[str] = []
-        self.unsupported = False  # it was the filesystem that could not, at least once
+        self.unsupported = False  # whether it was the filesystem that could not, at least once
         self.unsafe: list[str] = []
         self.unsafe_count = 0
         self.damage: list[str] = []
@@ -98,7 +98,7 @@ class ExtractLog:
         elif stripped:
             self._links_stripped = self._links_stripped or stripped.group("what") == "hard link targets"
             _keep(self.notices, text, 20)
-        elif _UNSAFE.search(text) or (self.confined and _WALL.search(text)) or (link and self._links_stripped):
+        elif _UNSAFE.search(text) or (self.confined and _OUTSIDE.search(text)) or (link and self._links_stripped):
             self.unsafe_count += 1
             _keep(self.unsafe, text, 20)
         elif link and self.members:
@@ -122,7 +122,7 @@ class ExtractLog:
 
     @property
     def missing(self) -> list[str]:
-        """The members that were asked for and are in the archive by no spelling."""
+        """The members that were asked for and are not in the archive in any spelling."""
         return [
             name
             for name in self.members
@@ -130,17 +130,17 @@ class ExtractLog:
         ]
 
     @property
-    def respelt(self) -> bool:
-        """Whether tar missed any spelling of a member, which makes it end with status 2."""
+    def misses_spelling(self) -> bool:
+        """Whether tar did not find some spelling of a member, which makes it end with status 2."""
         return bool(self._not_found)
 
     @property
     def denied_count(self) -> int:
-        """How many things could not be restored as they were."""
+        """How many attributes could not be restored."""
         return sum(self.denied.values())
 
     def denied_text(self, uid: int) -> str | None:
-        """Return in one line what could not be given back by a tar that ran as ``uid``; None if all could."""
+        """Return in one line which attributes tar, run as ``uid``, could not restore; None if it restored all."""
         counts = [(self.denied.get(kind, 0), nouns) for kind, nouns in _DENIED.items()]
         told = [f"{count} {nouns[count != 1]}" for count, nouns in counts if count]
         if not told:
@@ -159,11 +159,11 @@ def _keep(lines: list[str], text: str, limit: int) -> None:
 
 
 def extract_failure(returncode: int, log: ExtractLog) -> str | None:
-    """Return why the restore is not complete, in one line, or None if it is (perhaps with something denied).
+    """Return in one line why the restore is not complete, or None if it is (attributes may have been denied).
 
     tar ends with 2 for a chown that a user may not do, and for each spelling of a member that the archive does not
-    have: neither is a failure. Serves --list too. tar says nothing, and ends with 0, about an archive that was cut off
-    between two members or holds nothing but zeros: that it was all there has to be known from its length and hash.
+    have: neither is a failure. For --list too. If an archive ends between two members, or is nothing but zeros, tar
+    ends with 0 and says nothing: that the archive is complete has to be known from its length and hash.
     """
     if returncode < 0:
         return describe_status("tar", returncode)
@@ -183,6 +183,6 @@ def extract_failure(returncode: int, log: ExtractLog) -> str | None:
     if log.missing:
         names = [escaped(name) for name in log.missing]
         return f"not in the backup: {listed(names[:3], len(names))} (the names in it can be listed)"
-    if returncode == 2 and (log.denied or log.respelt):
+    if returncode == 2 and (log.denied or log.misses_spelling):
         return None
     return "{}: it gave no reason".format(describe_status("tar", returncode))
