@@ -19,7 +19,7 @@ PYTHON_TREES := $(wildcard *.py ec2_backup extensions lab tools tests)
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup venv
 setup: ## the virtual environment and the system packages, where they are missing
@@ -58,6 +58,13 @@ SEED ?= 1
 faults: setup ## break backups in N ways, and look what is left (docs/faults.md)
 	@python -m tests.faults --count $(N) --seed $(SEED) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(CASE),--case $(CASE)) $(if $(PLANT),--plant $(PLANT)) $(if $(KEEP),--keep '$(KEEP)')
+
+# make bench-control N=3 [BASE=c44141f]; see docs/benchmarks.md
+BASE ?=
+.PHONY: bench-control
+bench-control: N = 3
+bench-control: setup ## what a backup costs this machine, beside another revision if one is named
+	@python -m tests.bench.control --runs $(N) $(if $(BASE),--base '$(BASE)')
 
 # make molecule SCENARIO='backup failure'; EC2_LAB_INSTANCES=vm make molecule. Each scenario has a lab, and so an account, of its
 # own, which Molecule's notes end with (ANSIBLE_HOME).
