@@ -1,4 +1,4 @@
-# Everything starts here: `make demo`, `make test`. The first run sets the machine up, later ones are fast.
+# Start with `make demo` and `make test`. The first run installs what is missing; later ones are fast.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -42,7 +42,7 @@ lab: setup ## the tests of the lab itself
 integration: setup ## the tests of the product, in the lab
 	$(PYTEST) tests/integration $(ARGS)
 
-heavy: setup ## the tests that take too long for each change: run them before a release
+heavy: setup ## the tests that take too long for every change: run them before a release
 	$(PYTEST) -m heavy $(ARGS)
 
 .PHONY: e2e
@@ -55,7 +55,7 @@ e2e: setup ## the product on virtual machines that boot (docs/lab.md); the first
 N ?= 200
 SEED ?= 1
 .PHONY: faults
-faults: setup ## break backups in N ways, and look what is left (docs/faults.md)
+faults: setup ## break backups in N ways, and check what is left (docs/faults.md)
 	@python -m tests.faults --count $(N) --seed $(SEED) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(CASE),--case $(CASE)) $(if $(PLANT),--plant $(PLANT)) $(if $(KEEP),--keep '$(KEEP)')
 
@@ -67,10 +67,10 @@ bench-control: setup ## what a backup costs this machine, beside another revisio
 	@python -m tests.bench.control --runs $(N) $(if $(BASE),--base '$(BASE)')
 
 # make molecule SCENARIO='backup failure'; EC2_LAB_INSTANCES=vm make molecule. Each scenario has a lab, and so an account, of its
-# own, which Molecule's notes end with (ANSIBLE_HOME).
+# own. Molecule's state is in the lab's directory (ANSIBLE_HOME) and is removed with it.
 SCENARIO ?= $(filter-out default,$(notdir $(patsubst %/molecule.yml,%,$(sort $(wildcard extensions/molecule/*/molecule.yml)))))
 .PHONY: molecule
-molecule: setup ## the roles as people call them, a scenario for each capability (extensions/molecule/README.md)
+molecule: setup ## the roles in plays, a scenario for each capability (extensions/molecule/README.md)
 	@failed=; for scenario in $(SCENARIO); do \
 	  lab/run sh -c 'ANSIBLE_HOME=$$EC2_LAB_STATE/ansible exec molecule test -s "$$0"' "$$scenario" || failed="$$failed $$scenario"; \
 	done; if [ -n "$$failed" ]; then echo "molecule: error: failed:$$failed" >&2; exit 1; fi
@@ -91,7 +91,7 @@ lint-ansible: setup
 	ansible-lint --offline
 
 .PHONY: format
-format: setup ## rewrite the Python files the way the gates want them
+format: setup ## format the Python files as the gates require
 	ruff check --fix-only .
 	ruff format .
 

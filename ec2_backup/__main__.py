@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""``ec2-backup`` and ``python -m ec2_backup``: answers Ctrl-C while the rest is imported, which takes a moment."""
+"""``ec2-backup`` and ``python -m ec2_backup``: handles Ctrl-C also while the other modules are imported."""
 
 import sys
 
@@ -10,7 +10,7 @@ def main() -> int:
     try:
         from ec2_backup.cli import main as command_line
     except KeyboardInterrupt:
-        from ec2_backup.report import interrupted
+        from ec2_backup.show.report import interrupted
         from ec2_backup.status import speak_json, wants_json
 
         speak_json(wants_json(sys.argv[1:]))

@@ -1,16 +1,17 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What an installation puts below its prefix for other programs: man pages, and completion for shells.
+"""The files that an installation has in ``share``: man pages, and completion for shells.
 
-``python -m ec2_backup.share PREFIX`` writes it; the build of the wheel does (tools/hatch_build.py). It is made where
-nothing but Python is there, so neither this nor a ``parser()`` may import anything else.
+The build of the wheel writes them with ``python -m ec2_backup.share PREFIX`` (tools/hatch_build.py). At that time no
+other package is installed, so neither this module nor a ``parser()`` may import one.
 """
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ec2_backup import completion, grammar, manual
+from ec2_backup.commands import describe
+from ec2_backup.help import completion, manual
 
 COMPLETIONS = {
     "bash": "share/bash-completion/completions/ec2-backup",
@@ -20,8 +21,8 @@ COMPLETIONS = {
 
 
 def files() -> Iterator[tuple[str, str]]:
-    """The path below the prefix and the text of each file."""
-    commands = grammar.commands()
+    """Yield the path below the prefix and the text of each file."""
+    commands = describe()
     for name, text in manual.pages(commands).items():
         yield f"share/man/man1/{name}.1", text
     for shell, path in COMPLETIONS.items():

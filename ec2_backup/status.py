@@ -1,21 +1,22 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the exit status says, and how a line on stderr looks: for people, or with ``--json`` for programs."""
+"""Exit statuses, and lines on stderr: text for people, or with ``--json`` objects for programs."""
 
 import contextlib
 import enum
 import json
 import sys
-import time
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import times
+
 JSON_VERSION = 1
-"""Of every object that is printed: within it fields may be added, but never change their meaning (docs/json.md)."""
+"""The version of all objects that are printed. Within a version fields may be added, but keep their meaning."""
 
 
 class Status(enum.IntEnum):
-    """The exit status. One that was ended by signal N leaves with 128+N."""
+    """The exit status. After signal N it is 128+N."""
 
     DONE = 0
     FAILED = 1
@@ -28,7 +29,7 @@ class Status(enum.IntEnum):
 
 
 class UserError(Exception):
-    """Something that a person can put right: one line, and the status to leave with."""
+    """An error that the user can correct: a message of one line, and the exit status."""
 
     def __init__(self, message: str, status: Status = Status.FAILED) -> None:
         super().__init__(message)
@@ -36,8 +37,11 @@ class UserError(Exception):
 
 
 def stamp(seconds: float | None = None) -> str:
-    """Now, or so many seconds since the epoch, in UTC: ``2026-11-22T18:45:00Z``."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    """Return a time in UTC, by default now: ``2026-11-22T18:45:00Z``.
+
+    :param seconds: since the epoch.
+    """
+    return times.stamp(seconds)
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------
@@ -46,7 +50,7 @@ _as_json = False
 
 
 def wants_json(words: Iterable[str]) -> bool:
-    """Whether a command line asks for JSON: also one that is too wrong to be parsed."""
+    """Return whether a command line has ``--json``. Works also for one that cannot be parsed."""
     for word in words:
         if word in ("--json", "--"):
             return word == "--json"
@@ -54,26 +58,26 @@ def wants_json(words: Iterable[str]) -> bool:
 
 
 def speak_json(wanted: bool) -> None:
-    """Let every line from now on be an object, or text."""
+    """Make every line from now on an object, or text."""
     global _as_json
     _as_json = wanted
 
 
 def speaks_json() -> bool:
-    """Whether lines are objects."""
+    """Return whether lines are objects."""
     return _as_json
 
 
 def sound(value: Any) -> Any:
-    r"""The value with no half of a surrogate pair in it, which few readers of JSON would take.
+    r"""Replace lone surrogates, which few readers of JSON accept, at any depth.
 
-    It stands for a byte of a name that is not UTF-8, and becomes ``\xff``. Where that must not lose anything, see
-    ``report.name``.
+    In a name that is not UTF-8 a lone surrogate stands for a byte (PEP 383), and becomes ``\xff``. ``report.name``
+    keeps the bytes.
     """
     if isinstance(value, str):
         try:
             return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        except UnicodeEncodeError:  # of no byte: from a file that somebody else wrote
+        except UnicodeEncodeError:  # a surrogate that stands for no byte, from a foreign file
             return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return {key: sound(item) for key, item in value.items()}
@@ -81,7 +85,7 @@ def sound(value: Any) -> Any:
 
 
 def json_line(kind: str, **fields: Any) -> str:
-    """An object for a line of stderr: what kind it is of, when it was said, its fields. ASCII, without a newline."""
+    """Return an object for a line of stderr, with its kind, the time and its fields. ASCII, without a newline."""
     return json.dumps(sound({"version": JSON_VERSION, "type": kind, "time": stamp(), **fields}))
 
 
@@ -89,17 +93,17 @@ def json_line(kind: str, **fields: Any) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line on stderr, where everything but the result goes; with ``--json`` an object of type ``message``."""
+    """Print a line on stderr; with ``--json`` as an object of type ``message``."""
     put(json_line("message", text=text) if _as_json else f"ec2-backup: {text}")
 
 
 def put(line: str) -> None:
-    """Print a line on stderr as it is.
+    """Print a line on stderr without changing it.
 
-    A stderr that is closed or full must not keep anybody from cleaning up.
+    Errors are ignored: a stderr that is closed or full must not prevent a cleanup.
     """
-    if sys.stderr is None:  # print would take standard output instead
+    if sys.stderr is None:  # print would use standard output instead
         return
     with contextlib.suppress(OSError, ValueError):
-        # In one piece: a signal handler may want to say something too.
+        # In one write, as a signal handler may print at the same time.
         print(f"{line}\n", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,6 @@
-"""Entry point of `python -m lab`, and of `lab/run`, which runs this directory."""
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Entry point of ``python -m lab``, and of ``lab/run``, which runs this directory."""
 
 from __future__ import annotations
 

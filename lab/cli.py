@@ -1,6 +1,8 @@
-"""`lab/run CMD...`: start the API server and CMD in network, mount and PID namespaces of their own.
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""``lab/run CMD...``: start the API server and CMD in network, mount and PID namespaces of their own.
 
-Process tree: lab/run (outside the namespaces; it only waits) -> PID 1 of the lab (`_init`) -> the server and CMD.
+Process tree: lab/run (outside the namespaces; it only waits) -> PID 1 of the lab (``_init``) -> the server and CMD.
 When PID 1 ends for any reason, the kernel ends all processes, mounts, loop devices and namespaces of the lab.
 """
 
@@ -90,7 +92,7 @@ def _refuse(message: str, status: int) -> int:
 
 
 def _missing(chosen: settings.Settings) -> str:
-    """A message that says what this machine lacks for a lab; empty if it lacks nothing."""
+    """Return a message that says what this machine lacks for a lab; empty if it lacks nothing."""
     if os.geteuid() != 0 and not chosen.virtual:
         return "needs root for namespaces and loop devices: run it with sudo"
     path = environment.system_path(os.environ.get("PATH", ""))
@@ -148,9 +150,9 @@ def _as_init(
 
 
 def _init(command: list[str], state: Path, chosen: settings.Settings, platform: Platform, mask: set[int]) -> int:
-    """PID 1 of the lab: mount, start the server, run the command, reap children and forward signals.
+    """Do the work of the lab's PID 1; return the exit status of the command.
 
-    Returns the exit status of the command.
+    Mounts, starts the server, runs the command, reaps children and forwards signals.
     """
     kernel.make_mounts_private()
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
@@ -187,7 +189,7 @@ def _exec(command: list[str], variables: dict[str, str]) -> NoReturn:
 def _start_server(state: Path, platform: Platform, mask: set[int]) -> str:
     """Start the API server, in a session of its own so that Ctrl-C does not end it.
 
-    Returns its URL, or an empty string if it failed.
+    :returns: its URL, or an empty string if it failed.
     """
     ready, theirs = os.pipe()
     if os.fork() == 0:
@@ -208,7 +210,7 @@ def _start_server(state: Path, platform: Platform, mask: set[int]) -> str:
 
 
 def _wait_for(child: int) -> int:
-    """Reap children and forward signals to `child` until it ends; returns its exit status, as a shell does."""
+    """Reap children and forward signals to ``child`` until it ends; return its exit status, as a shell does."""
     while True:
         event = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
         if event.si_signo != signal.SIGCHLD:

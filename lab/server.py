@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The API server: moto at one HTTP endpoint, with a log of calls, faults and an IAM policy."""
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def read_call(environ: dict[str, Any], body: bytes) -> Call:
 
 
 def error_body(call: Call, fault: Fault) -> tuple[str, bytes]:
-    """(content type, body) of a fault's error, in the format of the service."""
+    """Return (content type, body) of a fault's error, in the format of the service."""
     request = str(uuid.uuid4())
     if call.service == "ec2":
         text = (
@@ -84,7 +86,7 @@ def error_body(call: Call, fault: Fault) -> tuple[str, bytes]:
 
 
 def error_code(status: int, body: bytes) -> str:
-    """The error code in a reply; empty if the reply is not an error."""
+    """Return the error code in a reply; empty if the reply is not an error."""
     if status < 400:
         return ""
     text = body.decode("utf-8", "replace")
@@ -133,7 +135,7 @@ class Api:
         return [reply]
 
     def _refusal(self, environ: dict[str, Any], call: Call) -> Fault | None:
-        """The error of a call that the policy does not allow; None if it is allowed."""
+        """Return the error of a call that the policy does not allow; None if it is allowed."""
         key = _KEY.search(environ.get("HTTP_AUTHORIZATION", ""))
         if self._allowed is None or not key or key[1] != environment.ACCESS_KEY:
             return None
@@ -222,9 +224,10 @@ def _machines(state: Path, chosen: settings.Settings, platform: dict[str, str] |
 
 
 def main(state_directory: str, ready: int, platform: dict[str, str] | None = None) -> None:
-    """Serve until killed. Writes the URL to the file descriptor `ready` as soon as it can be used.
+    """Serve until killed.
 
-    `platform` has the fields of a vm.qemu.Platform, or is None if instances are process trees.
+    :param ready: the descriptor to which the URL is written as soon as it can be used.
+    :param platform: the fields of a ``vm.qemu.Platform``, or None if instances are process trees.
     """
     state = Path(state_directory)
     chosen = settings.read(os.environ)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The main job for people to watch: back a directory up, recover it by hand, compare. Runs inside `lab/run`.
+"""A demonstration of the main job: back a directory up, recover it by hand, compare. Runs inside `lab/run`.
 
     lab/run tools/demo.py [DIR]
 
-Leaves with 0 only if the copy equals the source and nothing but the volume is left.
+The exit status is 0 only if the copy equals the source and nothing but the volume is left.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import NamedTuple, NoReturn
 import boto3
 
 MIB = 1024 * 1024
-# Big enough to be real, small enough to watch.
+# Large enough to show something, small enough to finish soon.
 FEWEST_FILES, MOST_FILES, MOST_BYTES = 1000, 20_000, 256 * MIB
 
 
@@ -35,12 +35,12 @@ class Size(NamedTuple):
 
 
 def say(text: str) -> None:
-    """Print one line, before whatever a child prints next."""
+    """Print one line, and flush it, so that it comes before the output of a child."""
     print(text, flush=True)
 
 
 def die(text: str) -> NoReturn:
-    """Leave with status 1 and one line on stderr."""
+    """Exit with status 1 and one line on stderr."""
     sys.exit(f"demo: error: {text}")
 
 
@@ -70,7 +70,7 @@ def suits(directory: Path) -> bool:
 
 
 def choose(candidates: Iterable[Path]) -> Path:
-    """Return the first directory that suits; a slim image has emptied some of them."""
+    """Return the first directory that suits; on a slim image some of them are empty."""
     for candidate in candidates:
         if candidate.is_dir() and suits(candidate):
             return candidate
@@ -92,7 +92,7 @@ def back_up(directory: Path) -> str:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, end="", flush=True)
     if done.returncode != 0:
-        die(f"ec2-backup left with status {done.returncode}")
+        die(f"ec2-backup ended with status {done.returncode}")
     lines = done.stdout.splitlines()
     if len(lines) != 1 or not lines[0].startswith("vol-"):
         die(f"ec2-backup must print a volume ID and nothing else on stdout; it printed {done.stdout!r}")
@@ -101,7 +101,7 @@ def back_up(directory: Path) -> str:
 
 
 def recover(device: Path, destination: Path) -> None:
-    """Read the volume back the way a person does who has nothing but dd and tar."""
+    """Read the volume back with nothing but dd and tar."""
     dd = ["dd", f"if={device}", "bs=1M", "status=none"]
     tar = ["tar", "--extract", "--numeric-owner", "--same-permissions", "--acls", "--xattrs", "--xattrs-include=*"]
     tar += ["--directory", str(destination)]

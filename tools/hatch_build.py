@@ -3,8 +3,8 @@
 The collection is not written as a static `force-include`: hatchling applies that to editable installs too, where
 `ansible_collections/ec2_backup/ebs` is a link to the checkout, and copies would land in the checkout itself.
 
-The man pages and the completion are made here from the parsers of the commands, so they cannot lag behind them. For
-that the parsers must need nothing but Python: the packages that the command needs at run time are not there.
+The man pages and the completion are made here from the parsers of the commands, so they are always up to date. The
+parsers must therefore need nothing but Python: the packages that the command needs at run time are not installed.
 """
 
 from __future__ import annotations

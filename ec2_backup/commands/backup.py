@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""``ec2-backup [backup] DIR``: a directory onto a volume, whose ID it prints."""
+"""``ec2-backup [backup] DIR``: backs a directory up onto a volume, and prints the volume's ID."""
 
 import argparse
 import os
@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import FilterError, compose
-from ec2_backup import dry_run, options
-from ec2_backup.report import Report, failure_status, name, tell_failure
+from ec2_backup.arguments import options, settings, types
+from ec2_backup.arguments.parser import Parser
+from ec2_backup.run.supervise import Supervised, attend, new_run_id, supervise
+from ec2_backup.show import dry_run
+from ec2_backup.show.display import watch
+from ec2_backup.show.report import Report, failure_status, name, tell_failure
 from ec2_backup.status import Status, UserError
-from ec2_backup.supervise import Supervised, attend, supervise
 
 EPILOG = """\
 examples:
@@ -32,8 +35,8 @@ environment:
 
 files:
   ~/.config/ec2-backup/config.yml  role variables, such as
-                        `ec2_backup_instance_type: t3.nano`; an option goes
-                        before the environment, and that before the file
+                        `ec2_backup_instance_type: t3.nano`; an option has
+                        precedence over the environment, and that over the file
 
 exit status:
   0 done   1 failed, nothing left behind   2 wrong usage
@@ -45,9 +48,9 @@ exit status:
 """
 
 
-def parser() -> options.Parser:
-    """The parser of ``backup``, which is also what is meant when no command is named."""
-    result = options.Parser(
+def parser() -> Parser:
+    """Return the parser of ``backup``, the command if none is named."""
+    result = Parser(
         prog="ec2-backup",
         usage="ec2-backup [OPTION]... DIR",
         description="Back a directory up onto an Amazon EBS volume, and print the volume's ID.",
@@ -56,7 +59,7 @@ def parser() -> options.Parser:
     )
     result.add_argument("directory", metavar="DIR", help="the directory to back up")
     result.add_argument(
-        "-v", dest="volume", metavar="VOLUME_ID", type=options.volume_id, help="write to this volume, not to a new one"
+        "-v", dest="volume", metavar="VOLUME_ID", type=types.volume_id, help="write to this volume, not to a new one"
     )
     result.add_argument("--verify", action="store_true", help="read it back before it counts as a backup")
     result.add_argument("--force", action="store_true", help="overwrite what the given volume holds")
@@ -69,7 +72,7 @@ def parser() -> options.Parser:
 
 
 def add_selection(result: argparse.ArgumentParser) -> None:
-    """Add the options that leave something out."""
+    """Add the options that exclude files."""
     group = result.add_argument_group("selection")
     group.add_argument(
         "--exclude", metavar="PATTERN", action="append", help="leave out what matches: *.o, /srv/cache, ./tmp"
@@ -86,7 +89,7 @@ def add_selection(result: argparse.ArgumentParser) -> None:
 
 
 def add_filters(result: argparse.ArgumentParser) -> None:
-    """Add the options that say what the archive goes through."""
+    """Add the options for the filters that the archive is piped through."""
     group = result.add_argument_group("filters")
     group.add_argument("--compress", metavar="NAME[:LEVEL]", help="compress here: zstd, gzip, xz, lz4 or bzip2")
     group.add_argument("--encrypt", metavar="NAME:RECIPIENT", help="encrypt here: age:RECIPIENT or gpg:RECIPIENT")
@@ -95,7 +98,7 @@ def add_filters(result: argparse.ArgumentParser) -> None:
 
 
 def check_filters(variables: Mapping[str, Any]) -> None:
-    """Refuse filters that would be refused later, when Ansible has started."""
+    """Refuse wrong filters now, and not only when Ansible has started."""
     local, compress, encrypt = (
         str(variables.get(f"ec2_backup_{name}") or "") for name in ("local_filter", "compress", "encrypt")
     )
@@ -110,8 +113,8 @@ def check_filters(variables: Mapping[str, Any]) -> None:
 
 
 def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]:
-    """The role variables that the arguments ask for."""
-    asked = options.given(
+    """Return the role variables that the arguments set."""
+    asked = settings.given(
         volume_id=arguments.volume,
         exclude=arguments.exclude,
         exclude_from=arguments.exclude_from,
@@ -125,15 +128,15 @@ def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]
         verify=arguments.verify or None,
         dry_run=arguments.dry_run or None,
     )
-    # The wrapper has to know the run's ID to say what is left of it, whatever becomes of the playbook.
+    # The wrapper has to know the run's ID, to clean up after the run and to report what is left.
     settled = {"ec2_backup_source": os.path.abspath(arguments.directory), "ec2_backup_run_id": run_id}
-    return options.settings(arguments, {**asked, **settled})
+    return settings.role_variables(arguments, {**asked, **settled})
 
 
 def as_object(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The backup for programs; docs/json.md tells the fields.
+    """Return the backup for programs; docs/json.md describes the fields.
 
-    :param result: as the role hands it back; of a run that was killed at its very end not all may be known.
+    :param result: as the role returns it; fields may be missing if the run was killed at its end.
     """
     source = result.get("source") or {}
     return {
@@ -145,7 +148,7 @@ def as_object(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def conclude(run: Supervised, report: Report) -> int:
-    """Print the volume's ID, or the error, and return the status to leave with."""
+    """Print the volume's ID, or the error, and return the exit status."""
     outcome, result = run.outcome, run.result
     done = bool(result) and run.signal is None and run.left == []
     for warning in [*outcome.warnings, *(result["warnings"] if result else [])]:
@@ -164,16 +167,16 @@ def conclude(run: Supervised, report: Report) -> int:
     return report.end(status)
 
 
-def backup(argv: Sequence[str]) -> int:
-    """The command ``backup``."""
+def main(argv: Sequence[str]) -> int:
+    """Run the command ``backup``, and return the exit status."""
     arguments = parser().parse_args(argv)
-    options.check_environment()
-    run_id = options.new_run_id()
+    settings.check_environment()
+    run_id = new_run_id()
     variables = role_variables(arguments, run_id)
     check_filters(variables)
-    with options.watch(arguments) as observer:
+    with watch(arguments) as observer:
         rehearsal = dry_run.asked_for(variables)
-        if rehearsal:  # which makes nothing that would have to be cleaned up
+        if rehearsal:  # it makes nothing that would have to be cleaned up
             run = attend("backup", run_id, variables, observer)
         else:
             run = supervise("backup", variables, run_id, observer)

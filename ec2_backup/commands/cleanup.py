@@ -1,14 +1,16 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""``ec2-backup cleanup``: remove what backups have left behind."""
+"""``ec2-backup cleanup``: removes what backups have left behind."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ec2_backup import options
-from ec2_backup.report import Report, tell_failure
+from ec2_backup.arguments import options, settings
+from ec2_backup.arguments.parser import Parser
+from ec2_backup.run.supervise import Supervised, attend, by_hand, new_run_id
+from ec2_backup.show.display import watch
+from ec2_backup.show.report import Report, tell_failure
 from ec2_backup.status import Status
-from ec2_backup.supervise import Supervised, attend, by_hand
 
 EPILOG = """\
 examples:
@@ -17,9 +19,9 @@ examples:
 """
 
 
-def parser() -> options.Parser:
-    """The parser of ``cleanup``."""
-    result = options.Parser(
+def parser() -> Parser:
+    """Return the parser of ``cleanup``."""
+    result = Parser(
         prog="ec2-backup cleanup",
         usage="ec2-backup cleanup [OPTION]...",
         description="Remove what backups left behind: all that is past its expiry, or all of one run.",
@@ -32,7 +34,7 @@ def parser() -> options.Parser:
 
 
 def lines(told: Mapping[str, Any]) -> Iterator[str]:
-    """A line for people for each thing that was removed, or would be."""
+    """Yield a line for people for each resource that was removed, or would be."""
     for item in told.get("removed", []):
         yield f"{item['action']} {item['kind']} {item['id']} of run {item['run_id']}"
     for item in told.get("would", []):
@@ -40,14 +42,14 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def conclude(run: Supervised, asked: Mapping[str, Any], report: Report) -> int:
-    """Print what was removed, and return the status to leave with.
+    """Print what was removed, and return the exit status.
 
     :param asked: the role variables.
     """
     outcome = run.outcome
-    told = outcome.stats.get("ec2_backup_cleanup") or {}
+    told = outcome.results.get("ec2_backup_cleanup") or {}
     left = [item["id"] for item in told.get("left", [])]
-    done = run.signal is None and outcome.rc == 0
+    done = run.signal is None and outcome.rc == 0 and bool(told)
     status = Status.DONE if done else 128 + run.signal if run.signal else Status.LEFT_BEHIND if left else Status.FAILED
     if told:
         fields = {
@@ -63,13 +65,13 @@ def conclude(run: Supervised, asked: Mapping[str, Any], report: Report) -> int:
     return report.end(status)
 
 
-def cleanup(argv: Sequence[str]) -> int:
-    """The command ``cleanup``: one line on stdout for each thing that it removed, or would remove."""
+def main(argv: Sequence[str]) -> int:
+    """Run the command ``cleanup``, and return the exit status."""
     arguments = parser().parse_args(argv)
-    options.check_environment()
-    settled = options.given(cleanup_run_id=arguments.run_id or "", cleanup_dry_run=arguments.dry_run)
-    variables = options.settings(arguments, settled)
-    with options.watch(arguments) as observer:
-        run = attend("cleanup", options.new_run_id(), variables, observer)
+    settings.check_environment()
+    settled = settings.given(cleanup_run_id=arguments.run_id or "", cleanup_dry_run=arguments.dry_run)
+    variables = settings.role_variables(arguments, settled)
+    with watch(arguments) as observer:
+        run = attend("cleanup", new_run_id(), variables, observer)
         observer.finish()
         return conclude(run, variables, Report("cleanup", arguments.run_id, observer.phases))

@@ -1,17 +1,19 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""``ec2-backup completion SHELL``: what makes a shell complete our command lines."""
+"""``ec2-backup completion SHELL``: prints the completion for a shell."""
 
 import argparse
 from collections.abc import Sequence
 
-from ec2_backup import completion, grammar, options
-from ec2_backup.report import Report, emit_result
+from ec2_backup import commands
+from ec2_backup.arguments.parser import Parser
+from ec2_backup.help import completion
+from ec2_backup.show.report import Report, emit_result
 from ec2_backup.status import Status
 
 EPILOG = """\
-It goes where the shell looks for it; an installation has put it below its
-prefix in share already.
+Put it where the shell looks for it. An installation has it in share, below its
+prefix, already.
 
 examples:
   ec2-backup completion bash >>~/.bash_completion
@@ -21,10 +23,10 @@ examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of ``completion``."""
-    result = options.Parser(
+    """Return the parser of ``completion``."""
+    result = Parser(
         prog="ec2-backup completion",
-        description="Print what makes a shell complete command lines of ec2-backup.",
+        description="Print the completion of ec2-backup command lines for a shell.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -32,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def completion_command(argv: Sequence[str]) -> int:
-    """The command ``completion``."""
+def main(argv: Sequence[str]) -> int:
+    """Run the command ``completion``, and return the exit status."""
     arguments = parser().parse_args(argv)
-    lines = completion.SHELLS[arguments.shell](grammar.commands()).splitlines()
+    lines = completion.SHELLS[arguments.shell](commands.describe()).splitlines()
     return emit_result(Report("completion", None, {}), Status.DONE, {}, lines, "the completion")

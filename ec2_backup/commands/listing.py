@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""``ec2-backup list``: what backups there are."""
+"""``ec2-backup list``: lists the backups in a region."""
 
 import argparse
 import os
@@ -12,11 +12,13 @@ from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.catalog import price_table
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags
-from ec2_backup import options
-from ec2_backup.progress import binary
-from ec2_backup.report import Report, emit_result, end_failed, printable
+from ec2_backup.arguments import options, settings
+from ec2_backup.arguments.parser import Parser
+from ec2_backup.run.supervise import Supervised, attend, new_run_id
+from ec2_backup.show.display import watch
+from ec2_backup.show.progress import binary
+from ec2_backup.show.report import Report, emit_result, end_failed, printable
 from ec2_backup.status import Status, UserError, say
-from ec2_backup.supervise import Supervised, attend
 
 EPILOG = """\
 examples:
@@ -28,9 +30,9 @@ DETAILS = """\
 states:
   complete     a backup
   writing      being written now
-  interrupted  was being written: no backup. Of a run's own volume nothing is
-               worth keeping (see `ec2-backup cleanup`); one that was given
-               with -v may be written to again
+  interrupted  not a backup: writing it was interrupted. A volume that the run
+               made can be removed (see `ec2-backup cleanup`); one that was
+               given with -v can be written to again
   unknown      its tags do not say
 
 A pattern's '*' matches '/' too.
@@ -39,22 +41,22 @@ USD/MONTH is the volume's list price in us-east-1, wherever it is, unless
 -e ec2_backup_catalog_prices='{"gp3": 0.0952}' gives other prices per GiB.
 """
 
-Entry = Mapping[str, Any]  # as the role catalog hands it back
+Entry = Mapping[str, Any]  # as the role catalog returns it
 
 
 def source(text: str) -> str:
-    """A path as ``backup`` takes it, seen from here, or a pattern as it is."""
+    """Make a path absolute, as ``backup`` does; leave a pattern unchanged."""
     if not text:
         raise argparse.ArgumentTypeError("a path must not be empty")
     return text if set(text) & set("*?[") else os.path.abspath(text)
 
 
-def parser() -> options.Parser:
-    """The parser of ``list``."""
-    result = options.Parser(
+def parser() -> Parser:
+    """Return the parser of ``list``."""
+    result = Parser(
         prog="ec2-backup list",
         usage="ec2-backup list [OPTION]...",
-        description="List the backups that there are in a region, the newest first.",
+        description="List the backups in a region, the newest first.",
         epilog=EPILOG,
         details=DETAILS,
     )
@@ -70,7 +72,7 @@ def parser() -> options.Parser:
 
 
 def age(seconds: int | None) -> str:
-    """A time for people, in its largest unit: ``3 d``."""
+    """Return a time for people, in its largest unit: ``3 d``."""
     if seconds is None:
         return "-"
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -95,9 +97,9 @@ def _price(entry: Entry) -> str:
     return "-" if entry["price_per_month"] is None else f"{entry['price_per_month']:.2f}"
 
 
-SOURCE = 1  # the column that gives way
+SOURCE = 1  # the column that is shortened on a narrow terminal
 COLUMNS = (
-    # header, whether numbers stand in it, what stands in it
+    # header, whether it holds numbers, the text for an entry
     ("VOLUME", False, lambda entry: _text(entry["volume_id"])),
     ("SOURCE", False, _source),
     ("SIZE", True, lambda entry: f"{_text(entry['size_gib'])} GiB"),
@@ -109,11 +111,11 @@ COLUMNS = (
     ("USD/MONTH", True, _price),
 )
 GAP = "  "
-NARROWEST = 12  # that the column may become, in cells
+NARROWEST = 12  # cells that the column keeps at least
 
 
 def cells(text: str) -> int:
-    """How many cells of a terminal a text takes."""
+    """Return how many cells of a terminal a text takes."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) != 0 for character in text)
 
@@ -128,7 +130,7 @@ def _fitting(characters: Iterable[str], width: int) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """A text in at most so many cells: what is too much is taken out of its middle."""
+    """Shorten a text to a number of cells by leaving its middle out."""
     if cells(text) <= width:
         return text
     head = _fitting(text, (width - 1) // 2)
@@ -136,9 +138,9 @@ def shorten(text: str, width: int) -> str:
 
 
 def table(entries: Sequence[Entry], width: int | None = None) -> list[str]:
-    """The lines of a table for people, its header first; none without entries.
+    """Return the lines of a table for people, its header first; none without entries.
 
-    :param width: in cells; wider than that only if a source shortened to ``NARROWEST`` does not help. None: no limit.
+    :param width: in cells; exceeded only if shortening the source to ``NARROWEST`` is not enough. None: no limit.
     """
     if not entries:
         return []
@@ -160,20 +162,20 @@ def table(entries: Sequence[Entry], width: int | None = None) -> list[str]:
 
 
 def region(variables: Mapping[str, Any]) -> str:
-    """The region that was looked in, found as the modules of amazon.aws find it."""
+    """Return the region that was searched, determined as the modules of amazon.aws do it."""
     flags = variables.get("ec2_backup_flags_aws", os.environ.get("EC2_BACKUP_FLAGS_AWS"))
     settings = {**parse_aws_flags(flags), **variables}
     named = settings.get("ec2_backup_region") or os.environ.get("AWS_REGION")
     if named:
         return str(named)
-    import boto3  # here, because its import takes long
+    import boto3  # here, because importing it is slow
 
     found = boto3.Session(profile_name=settings.get("ec2_backup_profile") or None).region_name
     return found or "the configured region"
 
 
 def check_prices(prices: Any) -> None:
-    """Refuse prices that the role would refuse in more words; what is no dictionary is left to its argument spec."""
+    """Refuse wrong prices with a short message. What is not a dictionary is refused by the role's argument spec."""
     try:
         price_table(prices if isinstance(prices, dict) else None)
     except ValueError as error:
@@ -183,15 +185,15 @@ def check_prices(prices: Any) -> None:
 def _lines(entries: Sequence[Entry]) -> list[str]:
     width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    # A name that the terminal has no characters for must not keep the list in.
+    # A name with characters that the terminal does not have must not prevent the list.
     return [line.encode(encoding, "replace").decode(encoding) for line in table(entries, width)]
 
 
 def conclude(run: Supervised, variables: Mapping[str, Any], report: Report) -> int:
-    """Print the list, or the error, and return the status to leave with."""
-    if run.signal is not None or run.outcome.rc != 0:
+    """Print the list, or the error, and return the exit status."""
+    entries = run.outcome.results.get("ec2_backup_catalog")
+    if run.signal is not None or run.outcome.rc != 0 or entries is None:
         return end_failed(run, report)
-    entries = run.outcome.stats.get("ec2_backup_catalog") or []
     if not entries and not report.as_json:
         filtered = any(variables.get(f"ec2_backup_catalog_{name}") for name in ("source", "host"))
         say(f"no backups in {region(variables)}" + (" match" if filtered else ""))
@@ -199,14 +201,14 @@ def conclude(run: Supervised, variables: Mapping[str, Any], report: Report) -> i
     return emit_result(report, Status.DONE, {"volumes": entries}, _lines(entries), "the list")
 
 
-def listing(argv: Sequence[str]) -> int:
-    """The command ``list``: a table on stdout, or a JSON object."""
+def main(argv: Sequence[str]) -> int:
+    """Run the command ``list``, and return the exit status."""
     arguments = parser().parse_args(argv)
-    options.check_environment()
-    asked = options.given(catalog_source=arguments.source, catalog_host=arguments.host)
-    variables = options.settings(arguments, asked)
+    settings.check_environment()
+    asked = settings.given(catalog_source=arguments.source, catalog_host=arguments.host)
+    variables = settings.role_variables(arguments, asked)
     check_prices(variables.get("ec2_backup_catalog_prices"))
-    with options.watch(arguments) as observer:
-        run = attend("list", options.new_run_id(), variables, observer)
+    with watch(arguments) as observer:
+        run = attend("list", new_run_id(), variables, observer)
         observer.finish()
         return conclude(run, variables, Report("list", None, observer.phases))

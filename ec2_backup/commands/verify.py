@@ -1,17 +1,19 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""``ec2-backup verify VOLUME…``: read backups back, and compare them with what was sent."""
+"""``ec2-backup verify VOLUME…``: reads backups back, and compares them with what was sent."""
 
 import argparse
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ec2_backup import options
-from ec2_backup.report import Report, about_backup, failure_status, tell_failure
+from ec2_backup.arguments import options, settings, types
+from ec2_backup.arguments.parser import Parser
+from ec2_backup.run.supervise import Supervised, new_run_id, supervise
+from ec2_backup.show.aws_errors import reworded
+from ec2_backup.show.display import watch
+from ec2_backup.show.report import Report, about_backup, failure_status, tell_failure
 from ec2_backup.status import Status, say
-from ec2_backup.supervise import Supervised, supervise
-from ec2_backup.words import reworded
 
 EPILOG = """\
 examples:
@@ -20,15 +22,15 @@ examples:
 """
 
 DETAILS = """\
-The data is read back on an instance, and its SHA-256 compared there: nothing
-but the result leaves AWS. With --against the archive is sent here, to be
-compared with a directory.
+The data is read back on an instance, and its SHA-256 is compared there: only
+the result leaves AWS. With --against the archive is sent here, and compared
+with a directory.
 """
 
 
-def parser() -> options.Parser:
-    """The parser of ``verify``."""
-    result = options.Parser(
+def parser() -> Parser:
+    """Return the parser of ``verify``."""
+    result = Parser(
         prog="ec2-backup verify",
         usage="ec2-backup verify [OPTION]... VOLUME...",
         description="Read backups back, and compare them with what was sent. Prints a line for each.",
@@ -36,7 +38,7 @@ def parser() -> options.Parser:
         details=DETAILS,
     )
     result.add_argument(
-        "volumes", metavar="VOLUME", nargs="+", type=options.volume_or_snapshot_id, help="volumes or snapshots"
+        "volumes", metavar="VOLUME", nargs="+", type=types.volume_or_snapshot_id, help="volumes or snapshots"
     )
     result.add_argument("--against", metavar="DIR", help="compare with this directory too")
     options.add_undoing(result)
@@ -46,16 +48,16 @@ def parser() -> options.Parser:
 
 
 def role_variables(arguments: argparse.Namespace, run_id: str) -> dict[str, Any]:
-    """The role variables that the arguments ask for."""
-    asked = options.given(
+    """Return the role variables that the arguments set."""
+    asked = settings.given(
         verify_against=os.path.abspath(arguments.against) if arguments.against else None,
     )
     settled = {"ec2_backup_volume_ids": list(dict.fromkeys(arguments.volumes)), "ec2_backup_run_id": run_id}
-    return options.settings(arguments, {**asked, **options.undoing(arguments), **settled})
+    return settings.role_variables(arguments, {**asked, **options.undoing(arguments), **settled})
 
 
 def as_object(finding: Mapping[str, Any]) -> dict[str, Any]:
-    """What was found of one volume, for programs; docs/json.md tells the fields."""
+    """Return the finding about one volume, for programs; docs/json.md describes the fields."""
     members = finding.get("members", -1)
     return {
         "volume_id": finding["volume_id"],
@@ -70,21 +72,21 @@ def as_object(finding: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def message(finding: Mapping[str, Any]) -> str:
-    """What was found of one volume, in words that do not name it again."""
+    """Return the finding about one volume as a sentence, without the volume's ID."""
     text = " ".join(finding["message"].split())
     text = text if finding["good"] else reworded(text)
     return text.removeprefix(f"Volume {finding['volume_id']}: ").removeprefix("good, ")
 
 
 def word(finding: Mapping[str, Any]) -> str:
-    """What was found of one volume, in one word."""
+    """Return the finding about one volume in one word."""
     if not finding["checked"]:
         return "unchecked"
     return "good" if finding["good"] else "differs" if finding.get("differences") else "BAD"
 
 
 def lines(verified: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """A line for people for each volume; between them the differences are named on stderr."""
+    """Yield a line for people for each volume. The differences are printed on stderr in between."""
     for finding in verified:
         yield f"{finding['volume_id']} {word(finding)}: {message(finding)}"
         for difference in finding.get("differences", []):
@@ -92,8 +94,8 @@ def lines(verified: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def conclude(run: Supervised, report: Report) -> int:
-    """Print a line for each volume, name the differences, and return the status to leave with."""
-    verified = run.outcome.stats.get("ec2_backup_verified", {}).get("localhost") or []
+    """Print a line for each volume and its differences, and return the exit status."""
+    verified = run.outcome.results.get("ec2_backup_verified", {}).get("localhost") or []
     bad = [finding for finding in verified if not finding["good"]]
     ended = bool(verified) and run.signal is None and run.left == []
     status = failure_status(run) if not ended or bad else Status.DONE
@@ -112,13 +114,13 @@ def conclude(run: Supervised, report: Report) -> int:
     return report.end(status)
 
 
-def verify(argv: Sequence[str]) -> int:
-    """The command ``verify``."""
+def main(argv: Sequence[str]) -> int:
+    """Run the command ``verify``, and return the exit status."""
     arguments = parser().parse_args(argv)
-    options.check_environment()
-    run_id = options.new_run_id()
+    settings.check_environment()
+    run_id = new_run_id()
     variables = role_variables(arguments, run_id)
-    with options.watch(arguments) as observer:
+    with watch(arguments) as observer:
         run = supervise("verify", variables, run_id, observer)
         observer.finish()
         return conclude(run, Report("verify", run_id, observer.phases))

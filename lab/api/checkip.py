@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A stand-in for https://checkip.amazonaws.com, which answers with the address of the caller."""
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def start(directory: Path, address: str) -> None:
-    """Serve HTTPS and HTTP on ports 443 and 80 of `address`, in threads of this process.
+    """Serve HTTPS and HTTP on ports 443 and 80 of ``address``, in threads of this process.
 
     A process of this machine that connects there has the same address as its own, so that is what it is told.
-    Writes `ca-bundle.pem` to `directory`: the system's certificate authorities and the one that is made here.
+    Writes ``ca-bundle.pem`` to ``directory``: the system's certificate authorities and the one that is made here.
     """
     authority = trustme.CA()
     paths = (Path(path) for path in (ssl.get_default_verify_paths().cafile, *_SYSTEM_BUNDLES) if path)

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Instances: moto's class, with a machine that runs each, and the packet filter that follows their security groups.
 
 Methods are called with the lab's lock held unless they say otherwise; slow work is done in the scheduler's threads.
@@ -79,7 +81,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
 
     @_state.setter
     def _state(self, value: InstanceState) -> None:
-        """Ignore the `running` that moto's constructor sets: the state follows from the time."""
+        """Ignore the ``running`` that moto's constructor sets: the state follows from the time."""
 
     @property
     def gone(self) -> bool:
@@ -125,7 +127,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
         return current().state / "instances" / str(self.id)
 
     def console(self) -> bytes:
-        """The last 64 KiB of its console, as in GetConsoleOutput."""
+        """Return the last 64 KiB of its console, as in GetConsoleOutput."""
         path = self.directory / "console.log"
         return path.read_bytes()[-65536:] if path.exists() else b""
 
@@ -157,7 +159,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
             attachment.attached_at = self.running_at
 
     def add_attachment(self, volume: LabVolume, device: str, delete_on_termination: bool) -> LabAttachment:
-        """Attach a volume in the API's data only: the machine gets the disk from `_power_on` or `plug`."""
+        """Attach a volume in the API's data only: the machine gets the disk from ``_power_on`` or ``plug``."""
         attachment = LabAttachment(volume, self, device, "attaching")
         volume.attachment = attachment
         self.block_device_mapping[device] = BlockDeviceType(
@@ -185,7 +187,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
     def unplug(self, attachment: LabAttachment) -> None:
         """Remove the disk from the machine and end the attachment. Call without the lock.
 
-        While a process tree has the disk mounted, the attachment is `busy` and this tries again later.
+        While a process tree has the disk mounted, the attachment is ``busy`` and this tries again later.
         """
         with current().lock:
             if attachment.volume.attachment is not attachment:
@@ -255,7 +257,7 @@ class LabInstance(untyped.Instance):  # type: ignore[misc]  # of Any: see untype
                 self._begin_end("stopping", _BY_ITSELF)
 
     def _begin_end(self, state: str, reason: tuple[str, str]) -> None:
-        """Begin to stop or to terminate: the machine ends at once, the state changes after `settings.shutdown`."""
+        """Begin to stop or to terminate: the machine ends at once, the state changes after ``settings.shutdown``."""
         lab = current()
         self._fixed = state
         self._reason = f"User initiated ({utcnow().strftime('%Y-%m-%d %H:%M:%S GMT')})" if reason is _BY_USER else ""
@@ -344,7 +346,7 @@ def apply_firewall(lab: Runtime) -> None:
 
 
 def all_instances() -> list[Any]:
-    """The instances of every account and region, including terminated ones."""
+    """Return the instances of every account and region, including terminated ones."""
     return [
         instance
         for account in list(ec2_backends.values())
@@ -365,7 +367,7 @@ def _rules(instance: LabInstance) -> list[firewall.Rule]:
 
 
 def _members(group: dict[str, str]) -> list[str]:
-    """The addresses of the running instances in a security group (of a rule that has a group as its source)."""
+    """Return the addresses of the running instances in a security group (of a rule that has a group as its source)."""
     return [
         other.address
         for other in all_instances()

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Make moto use the lab's classes and replies. moto makes its objects itself, so its classes are replaced."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Faults that a JSON file asks for, which may change while the lab runs (docs/lab.md describes it)."""
 
 from __future__ import annotations
@@ -34,7 +36,12 @@ MESSAGES = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of an API call. `delay` is in seconds. `after`: the call takes effect first. `drop`: it gets no reply."""
+    """A fault of an API call.
+
+    :ivar delay: in seconds.
+    :ivar after: the call takes effect first.
+    :ivar drop: it gets no reply.
+    """
 
     code: str = ""
     status: int = 400
@@ -50,7 +57,10 @@ class Fault:
 
 
 def due(entry: Mapping[str, Any], count: int) -> bool:
-    """Whether an entry of the file applies to call number `count` (from 1) of its action since the entry appeared."""
+    """Return whether an entry of the file applies to a call.
+
+    :param count: the number of the call (from 1) of its action since the entry appeared.
+    """
     if entry.get("always"):
         return True
     if "nth" in entry:
@@ -59,7 +69,7 @@ def due(entry: Mapping[str, Any], count: int) -> bool:
 
 
 def fault(entry: Mapping[str, Any]) -> Fault:
-    """The fault that an entry of the file describes; message and status default to those of EC2."""
+    """Return the fault that an entry of the file describes; message and status default to those of EC2."""
     code = str(entry.get("code", ""))
     return Fault(
         code=code,
@@ -81,7 +91,7 @@ class Faults:
         self._last: dict[str, Any] = {}
 
     def current(self) -> dict[str, Any]:
-        """The file's content; while it holds no JSON object (is half written, say), the last content that did."""
+        """Return the file's content; while it holds no JSON object (it is half written, say), the last one that did."""
         try:
             value = json.loads(self._path.read_text())
         except FileNotFoundError:
@@ -92,7 +102,7 @@ class Faults:
         return self._last
 
     def for_call(self, action: str) -> list[Fault]:
-        """The faults of a call that is made now. Counts the call."""
+        """Return the faults of a call that is made now. Counts the call."""
         with self._lock:
             entries = {json.dumps(entry, sort_keys=True): entry for entry in self.current().get("api", [])}
             self._counts = {key: self._counts.get(key, 0) for key in entries}
@@ -105,7 +115,7 @@ class Faults:
             return found
 
     def sshd_delay(self, default: float | None) -> float | None:
-        """Seconds from `running` until sshd answers, None for never: as the file says, else `default`."""
+        """Return the seconds from ``running`` until sshd answers, by the file, else ``default``; None for never."""
         content = self.current()
         sshd = content.get("sshd")
         if sshd == "never" or (isinstance(sshd, dict) and sshd.get("never")):

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The AMIs of the lab: Amazon Linux with its public SSM parameters, and one that is like NetBSD."""
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ NETBSD_NAME = "NetBSD-10.1-amd64-ec2-lab"
 
 @dataclass(frozen=True)
 class Image:
-    """An AMI. `size` is that of the root volume, in GiB. `kind` is al2023 (has cloud-init) or netbsd (has none)."""
+    """An AMI.
+
+    :ivar size: that of the root volume, in GiB.
+    :ivar kind: al2023 (has cloud-init) or netbsd (has none).
+    """
 
     id: str
     name: str
@@ -53,7 +59,7 @@ NETBSD = Image(
 
 @functools.lru_cache
 def parameters(region: str) -> dict[str, str]:
-    """The public SSM parameters of a region: AMI IDs by the parameters' paths."""
+    """Return the public SSM parameters of a region: AMI IDs by the parameters' paths."""
     own = _resource("ssm/resources/ami-amazon-linux-latest", region)
     if own is not None:
         return {entry["Name"]: entry["Value"] for entry in own}
@@ -63,7 +69,7 @@ def parameters(region: str) -> dict[str, str]:
 
 @functools.lru_cache
 def images(region: str) -> list[Image]:
-    """The AMIs of a region. As on EC2, Amazon's AMIs have different IDs in each region."""
+    """Return the AMIs of a region. As on EC2, Amazon's AMIs have different IDs in each region."""
     own = _resource("ec2/resources/latest_amis", region)
     listed = own if own is not None else _resource("ec2/resources/latest_amis", _MODEL_REGION) or []
     found = [
@@ -83,7 +89,7 @@ def images(region: str) -> list[Image]:
 
 
 def image(region: str, image_id: str) -> Image | None:
-    """The AMI with an ID, or None."""
+    """Return the AMI with an ID, or None."""
     return next((entry for entry in images(region) if entry.id == image_id), None)
 
 

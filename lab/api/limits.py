@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """EBS limits, checked as EC2 does: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html
 
 The limits of gp3 are those since September 2025: 64 TiB, 80,000 IOPS, 2,000 MiB/s.
@@ -13,7 +15,11 @@ from moto.ec2.exceptions import EC2ClientError
 
 @dataclass(frozen=True)
 class Limit:
-    """The limits of a volume type. Sizes are in GiB; `iops` and `throughput` (MiB/s) are None if they cannot be set."""
+    """The limits of a volume type. Sizes are in GiB.
+
+    :ivar iops: None if they cannot be set.
+    :ivar throughput: in MiB/s; None if it cannot be set.
+    """
 
     smallest: int
     largest: int
@@ -36,14 +42,16 @@ _DEVICE = re.compile(r"(/dev/)?(sd[a-z](1[0-5]|[1-9])?|xvd[a-z]{1,2}[0-9]{0,2}|h
 
 
 def invalid(message: str) -> EC2ClientError:
-    """The error InvalidParameterValue."""
+    """Return the error InvalidParameterValue."""
     return EC2ClientError("InvalidParameterValue", message)
 
 
 def check_volume(kind: str, size: int, iops: int | None, throughput: int | None) -> None:
-    """Check a volume's size (GiB), IOPS and throughput (MiB/s).
+    """Check a volume's size, IOPS and throughput as CreateVolume and RunInstances do.
 
-    Raises the error with which CreateVolume and RunInstances refuse a volume that is not possible.
+    :param size: in GiB.
+    :param throughput: in MiB/s.
+    :raises EC2ClientError: with the code with which EC2 refuses a volume that is not possible.
     """
     limit = LIMITS.get(kind)
     if limit is None:
@@ -82,6 +90,9 @@ def check_volume(kind: str, size: int, iops: int | None, throughput: int | None)
 
 
 def check_device(name: str) -> None:
-    """Check a device name such as /dev/sdf. Raises EC2's error."""
+    """Check a device name such as /dev/sdf.
+
+    :raises EC2ClientError: EC2 would refuse it.
+    """
     if not _DEVICE.fullmatch(name):
         raise invalid(f"Value ({name}) for parameter device is invalid. {name} is not a valid EBS device name.")

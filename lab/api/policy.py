@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """An IAM policy, and whether it allows an API call: the part of IAM that the actions of an EC2 backup need.
 
 Which resources an action uses, and which keys its conditions may have, is from the Service Authorization Reference
@@ -47,12 +49,12 @@ class Request:
 
 
 def values(parameters: Mapping[str, Any], pattern: str) -> list[str]:
-    """The distinct values of the parameters whose names match; r"ResourceId\\.\\d+" matches `ResourceId.N`."""
+    """Return the distinct values of the parameters whose names match; r"ResourceId\\.\\d+" matches ``ResourceId.N``."""
     return list(dict.fromkeys(str(value) for name, value in parameters.items() if re.fullmatch(pattern, name)))
 
 
 def tags(parameters: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    """The tags in the parameters `{prefix}.N.Key` and `{prefix}.N.Value`."""
+    """Return the tags in the parameters ``{prefix}.N.Key`` and ``{prefix}.N.Value``."""
     found = {}
     for name, key in parameters.items():
         if re.fullmatch(re.escape(prefix) + r"\.\d+\.Key", name):
@@ -61,7 +63,7 @@ def tags(parameters: Mapping[str, Any], prefix: str) -> dict[str, str]:
 
 
 def created_tags(parameters: Mapping[str, Any], kind: str) -> dict[str, str]:
-    """The tags that a call gives to the resources of a kind that it creates."""
+    """Return the tags that a call gives to the resources of a kind that it creates."""
     for name, value in parameters.items():
         if re.fullmatch(r"TagSpecification\.\d+\.ResourceType", name) and value == kind:
             return tags(parameters, name[: -len("ResourceType")] + "Tag")
@@ -69,14 +71,17 @@ def created_tags(parameters: Mapping[str, Any], kind: str) -> dict[str, str]:
 
 
 def tag_context(wanted: Mapping[str, str]) -> dict[str, list[str]]:
-    """The condition keys of the tags that a call sets."""
+    """Return the condition keys of the tags that a call sets."""
     if not wanted:
         return {}
     return {"aws:TagKeys": list(wanted), **{f"aws:RequestTag/{key}": [value] for key, value in wanted.items()}}
 
 
 class Reader:
-    """Finds the permissions that calls to one region need. `tags_of` gives a resource's tags by its ID."""
+    """Finds the permissions that calls to one region need.
+
+    :param tags_of: returns a resource's tags by its ID.
+    """
 
     def __init__(self, region: str, tags_of: Callable[[str], Mapping[str, str]]) -> None:
         self.region = region
@@ -87,13 +92,13 @@ class Reader:
         return f"arn:aws:ec2:{self.region}:{account}:{kind}/{name}"
 
     def existing(self, action: str, name: str, context: Context | None = None) -> Request:
-        """The permission for an action on a resource that exists."""
+        """Return the permission for an action on a resource that exists."""
         owned = {f"aws:ResourceTag/{key}": [value] for key, value in self.tags_of(name).items()}
         kind = PREFIXES.get(name.partition("-")[0], "unknown")
         return Request(action, self.arn(kind, name), {**owned, **(context or {})})
 
     def requests(self, service: str, operation: str, parameters: Mapping[str, Any]) -> list[Request]:
-        """All permissions that a call needs."""
+        """Return all permissions that a call needs."""
         action = f"{service}:{operation}"
         if action == "sts:GetCallerIdentity":
             return []  # https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
@@ -170,7 +175,10 @@ class Policy:
     """An IAM policy whose statements all have the effect Allow."""
 
     def __init__(self, text: str) -> None:
-        """Read a policy's JSON. Raises ValueError if it is not a policy, or has what the lab does not support."""
+        """Read a policy's JSON.
+
+        :raises ValueError: it is not a policy, or has what the lab does not support.
+        """
         try:
             self.statements: list[Mapping[str, Any]] = json.loads(text)["Statement"]
         except (KeyError, TypeError) as error:
@@ -182,7 +190,7 @@ class Policy:
                 raise ValueError(f"the lab does not support {sorted(unknown) or statement['Effect']}")
 
     def allows(self, request: Request) -> bool:
-        """Whether a statement allows a request."""
+        """Return whether a statement allows a request."""
         return any(
             _some(_list(statement["Action"]), [request.action], like=True)
             and _some(_list(statement["Resource"]), [request.resource], like=True)
@@ -191,12 +199,15 @@ class Policy:
         )
 
     def refused(self, requests: Iterable[Request]) -> Request | None:
-        """The first request that is not allowed, or None."""
+        """Return the first request that is not allowed, or None."""
         return next((request for request in requests if not self.allows(request)), None)
 
 
 def load(name: str) -> Policy | None:
-    """The policy in a file, or None if `name` is empty. Raises SettingsError."""
+    """Return the policy in a file, or None if ``name`` is empty.
+
+    :raises SettingsError: it cannot be read, or is not a policy that the lab supports.
+    """
     if not name:
         return None
     try:
@@ -206,7 +217,7 @@ def load(name: str) -> Policy | None:
 
 
 def refusal(request: Request) -> str:
-    """The message with which AWS refuses a request."""
+    """Return the message with which AWS refuses a request."""
     where = "" if request.resource == "*" else f" on resource: {request.resource}"
     text = (
         f"User: arn:aws:iam::{ACCOUNT}:user/lab is not authorized to perform: {request.action}{where} because no "

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """EC2 in one region: moto's backend, with the checks that EC2 makes and moto does not, and EC2's error codes.
 
 Error codes: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
@@ -26,6 +28,13 @@ from . import images, limits, untyped, volumes
 from .limits import invalid
 from .runtime import current
 from .storage import GIB, LabAmi
+
+# https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html
+DEFAULT_REGIONS = {
+    *("us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1"),
+    *("eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3"),
+    *("ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-southeast-1", "ap-southeast-2"),
+}
 
 
 class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyped
@@ -177,7 +186,7 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
                 )
 
     def _mappings(self, ami: Any, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The AMI's block device mappings and those asked for. All are checked before any volume is made."""
+        """Return the AMI's block device mappings and those asked for. All are checked before any volume is made."""
         root = copy.deepcopy(ami.block_device_mappings[0])
         result = [root]
         for entry in asked:
@@ -240,6 +249,22 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
                 "CannotDelete", f'the specified group: "{group.id}" name: "default" cannot be deleted by a user'
             )
         super().delete_security_group(name, group_id)
+
+    # -- regions
+
+    def describe_regions(self, region_names: list[str] | None = None) -> list[Any]:
+        """Return the regions that are named, or those that an account has without enabling any."""
+        found = super().describe_regions(region_names)
+        return found if region_names else [region for region in found if region.name in DEFAULT_REGIONS]
+
+    # -- snapshots
+
+    def get_snapshot(self, snapshot_id: str) -> Any:
+        try:
+            return super().get_snapshot(snapshot_id)
+        except InvalidSnapshotIdError:  # which has no text
+            text = f"The snapshot '{snapshot_id}' does not exist."
+            raise EC2ClientError("InvalidSnapshot.NotFound", text) from None
 
     # -- volumes
 
@@ -350,8 +375,7 @@ class LabBackend(untyped.EC2Backend):  # type: ignore[misc]  # of Any: see untyp
         return snapshot
 
     def delete_snapshot(self, snapshot_id: str) -> Any:
-        if snapshot_id not in self.snapshots:
-            raise InvalidSnapshotIdError()
+        self.get_snapshot(snapshot_id)
         snapshot = super().delete_snapshot(snapshot_id)
         current().snapshot_file(snapshot_id).unlink(missing_ok=True)
         return snapshot

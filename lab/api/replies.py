@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Replies that moto lacks or gets wrong. Each function replaces a method of moto's response class, or wraps it."""
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ from moto.ec2.exceptions import EC2ClientError
 
 
 def block_device_mapping(response: Any) -> list[dict[str, Any]]:
-    """The block device mappings of a request, as they were sent; region.py checks them."""
+    """Return the block device mappings of a request, as they were sent; region.py checks them."""
     mappings: list[dict[str, Any]] = response._get_param("BlockDeviceMappings", [])
     return copy.deepcopy(mappings)
 
 
 def get_console_output(response: Any) -> ActionResult:
-    """GetConsoleOutput with what the instance wrote to its console."""
+    """Answer GetConsoleOutput with what the instance wrote to its console."""
     instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
     output = base64.b64encode(instance.console())
     result: dict[str, Any] = {"InstanceId": instance.id, "Timestamp": utcnow()}
@@ -29,7 +31,7 @@ def get_console_output(response: Any) -> ActionResult:
 
 
 def describe_volume_status(response: Any) -> ActionResult:
-    """DescribeVolumeStatus, which moto lacks: each volume is ok."""
+    """Answer DescribeVolumeStatus, which moto lacks: each volume is ok."""
     found = response.ec2_backend.describe_volumes(
         volume_ids=response._get_param("VolumeIds", []), filters=response._filters_from_querystring()
     )
@@ -51,7 +53,7 @@ def create_volume_once(original: Any) -> Any:
     """Wrap moto's CreateVolume."""
 
     def create_volume(response: Any) -> ActionResult:
-        """CreateVolume that makes one volume for a ClientToken, however often it is called."""
+        """Make one volume for a ClientToken, however often CreateVolume is called."""
         token = response._get_param("ClientToken")
         if not token or response._get_param("DryRun", False):
             return original(response)  # type: ignore[no-any-return]  # of Any: moto's own method
@@ -77,7 +79,7 @@ def run_instances_checked(original: Any) -> Any:
     """Wrap moto's RunInstances."""
 
     def run_instances(response: Any) -> Any:
-        """RunInstances that checks all parameters before it answers a dry run, as EC2 does.
+        """Check all parameters of RunInstances before a dry run is answered, as EC2 does.
 
         For instance, EC2 has answered a dry run with Unsupported because of the zone:
         https://github.com/awslabs/engineering-development-hub/issues/77
@@ -97,7 +99,7 @@ def stop_instances_by_force(original: Any) -> Any:
     """Wrap moto's StopInstances."""
 
     def stop_instances(response: Any) -> Any:
-        """StopInstances with the parameter Force, which moto ignores."""
+        """Answer StopInstances, with the parameter Force, which moto ignores."""
         backend = response.ec2_backend
         backend.force = bool(response._get_param("Force", False))
         try:
@@ -112,7 +114,7 @@ def modify_shutdown_behaviour(original: Any) -> Any:
     """Wrap moto's ModifyInstanceAttribute."""
 
     def modify_instance_attribute(response: Any) -> Any:
-        """ModifyInstanceAttribute with InstanceInitiatedShutdownBehavior, which moto ignores."""
+        """Answer ModifyInstanceAttribute, with InstanceInitiatedShutdownBehavior, which moto ignores."""
         value = response._get_param("InstanceInitiatedShutdownBehavior.Value")
         if value is None:
             return original(response)

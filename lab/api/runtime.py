@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The state that the modules of the API share: the lock, the scheduler, the settings, the state directory."""
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ class Scheduler:
         threading.Thread(target=self._loop, daemon=True, name="scheduler").start()
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Run `action` at the time `when`; at once if that has passed."""
+        """Run ``action`` at the time ``when``; at once if that has passed."""
         with self._changed:
             heapq.heappush(self._queue, (when, next(self._order), action))
             self._changed.notify()
 
     def soon(self, action: Callable[[], None]) -> None:
-        """Run `action` at once, in another thread."""
+        """Run ``action`` at once, in another thread."""
         self.at(time.monotonic(), action)
 
     def _loop(self) -> None:
@@ -55,7 +57,7 @@ def _logged(action: Callable[[], None]) -> None:
 
 
 class Runtime:
-    """One lab. `lock` guards moto's objects and those below them; nothing slow is done while it is held."""
+    """One lab. ``lock`` guards moto's objects and those below them; nothing slow is done while it is held."""
 
     def __init__(self, state: Path, settings: Settings, make_machine: MakeMachine) -> None:
         self.state = state
@@ -68,7 +70,7 @@ class Runtime:
         self._addresses = itertools.count()
 
     def new_address(self) -> str:
-        """The next free address for an instance."""
+        """Return the next free address for an instance."""
         return self.firewall.network.address(next(self._addresses))
 
     def volume_file(self, volume_id: str) -> Path:
@@ -86,5 +88,5 @@ def set_current(value: Runtime) -> None:
 
 
 def current() -> Runtime:
-    """The lab of this process. It is global because moto makes the objects itself and cannot pass it to them."""
+    """Return the lab of this process. It is global because moto makes the objects itself and cannot pass it to them."""
     return _runtime[0]

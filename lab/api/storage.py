@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Volumes, attachments and AMIs: moto's classes, with files for the bytes and states that change with time."""
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class LabVolume(untyped.Volume):  # type: ignore[misc]  # of Any: see untyped
         return "available" if time.monotonic() >= self.available_at else "creating"
 
     def disk(self, name: str, serial: str) -> Disk:
-        """This volume as a disk with the given name and serial number. Makes the loop device if one is needed."""
+        """Return this volume as a disk with a name and a serial number. Makes the loop device if one is needed."""
         if self.loop is None and not current().settings.virtual:
             self.loop = volumes.loop(self.file)
         major, minor = (self.loop.major, self.loop.minor) if self.loop else (0, 0)

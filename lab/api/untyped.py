@@ -1,4 +1,6 @@
-"""moto's classes, typed as `Any`: ec2.install replaces them by subclasses that moto's annotations do not allow."""
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""moto's classes, typed as ``Any``: ec2.install replaces them by subclasses that moto's annotations do not allow."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The bytes of volumes and snapshots: sparse files."""
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from lab.common.kernel import LoopDevice
 
 
 def create(path: Path, size: int, source: Path | None = None) -> None:
-    """Make the file of a volume of `size` bytes: all holes, or the bytes of the snapshot `source` and then holes."""
+    """Make the file of a volume: the bytes of the snapshot ``source``, if there is one, and then holes.
+
+    :param size: in bytes.
+    """
     if source and source.exists():
         copy(source, path)
     else:
@@ -21,7 +26,10 @@ def create(path: Path, size: int, source: Path | None = None) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file and keep its holes. Raises CalledProcessError."""
+    """Copy a file and keep its holes.
+
+    :raises CalledProcessError: cp failed.
+    """
     command = ["cp", "--sparse=auto", "--reflink=auto", str(source), str(target)]
     subprocess.run(command, check=True, env={"PATH": os.defpath + ":/usr/bin:/bin", "LC_ALL": "C"})
 
@@ -36,5 +44,5 @@ def mark_as_root(path: Path) -> None:
 
 
 def loop(path: Path) -> LoopDevice:
-    """A loop device over a volume's file."""
+    """Return a loop device over a volume's file."""
     return kernel.loop_attach(path)

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A volume as a disk of an instance, and the name that the disk has there.
 
 Names: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
@@ -13,10 +15,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Disk:
-    """A volume as a disk of an instance. `size` is in bytes; `serial` is empty if the disk has none.
+    """A volume as a disk of an instance.
 
-    A process tree uses the block device `major`:`minor`, a virtual machine uses `file`. A virtual machine's kernel
-    names its NVMe disks itself; there `name` is used for Xen's disks only.
+    A process tree uses the block device ``major``:``minor``, a virtual machine uses ``file``.
+
+    :ivar name: a virtual machine's kernel names its NVMe disks itself; there this is used for Xen's disks only.
+    :ivar size: in bytes.
+    :ivar serial: empty if the disk has none.
     """
 
     name: str
@@ -32,9 +37,11 @@ class Disk:
 
 
 def name_for(kind: str, requested: str, index: int) -> str:
-    """The name of the device node in an instance whose `kind` of disks is nitro, xen or bsd.
+    """Return the name of a disk's device node in an instance.
 
-    On nitro and bsd it follows from `index`, the order of attachment from 0; on xen, from the requested name.
+    :param kind: of the instance's disks: nitro, xen or bsd.
+    :param requested: the name that was asked for, which is the name on xen.
+    :param index: the order of attachment from 0, from which the name follows on nitro and bsd.
     """
     if kind == "nitro":
         return f"nvme{index}n1"
@@ -44,5 +51,5 @@ def name_for(kind: str, requested: str, index: int) -> str:
 
 
 def serial_for(kind: str, volume_id: str) -> str:
-    """The serial number of a disk: on nitro the volume's ID without its dash, else empty."""
+    """Return the serial number of a disk: on nitro the volume's ID without its dash, else empty."""
     return volume_id.replace("-", "") if kind == "nitro" else ""

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The environment variables of the lab's processes, and the programs that are on their PATH."""
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ _SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"
 
 
 def system_path(path: str) -> str:
-    """A PATH with the sbin directories added, which an ordinary user's PATH often lacks."""
+    """Return a PATH with the sbin directories added, which an ordinary user's PATH often lacks."""
     present = [entry for entry in path.split(os.pathsep) if entry]
     return os.pathsep.join([*present, *(entry for entry in _SYSTEM if entry not in present)])
 
 
 def lacking(programs: Mapping[str, str], path: str) -> str:
-    """A message with the programs that are not on a PATH and the command that installs them; empty if none is missing.
+    """Return a message with the programs that are not on a PATH; empty if none is missing.
 
-    `programs` maps each program to the Debian package that has it.
+    The message has the command that installs them.
+
+    :param programs: each program, and the Debian package that has it.
     """
     absent = [name for name in programs if not shutil.which(name, path=path)]
     packages = " ".join(sorted({programs[name] for name in absent}))
@@ -32,13 +36,13 @@ def lacking(programs: Mapping[str, str], path: str) -> str:
 
 
 def hosts(machines: Path, checkip: str) -> str:
-    """The text of the lab's /etc/hosts: the file `machines`, and an entry for checkip.amazonaws.com."""
+    """Return the text of the lab's /etc/hosts: the file ``machines``, and an entry for checkip.amazonaws.com."""
     text = machines.read_text(errors="replace") if machines.exists() else "127.0.0.1 localhost\n"
     return f"{text.rstrip()}\n{checkip} {CHECKIP}\n"
 
 
 def for_command(environ: Mapping[str, str], endpoint: str, state: Path, region: str) -> dict[str, str]:
-    """The environment of CMD: every AWS client uses the lab, and none can reach a real account."""
+    """Return the environment of CMD: every AWS client uses the lab, and none can reach a real account."""
     result = {
         name: value
         for name, value in environ.items()
@@ -67,7 +71,7 @@ def for_command(environ: Mapping[str, str], endpoint: str, state: Path, region: 
 
 
 def for_server(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the API server: moto's checks are on, and the user's AWS settings are removed."""
+    """Return the environment of the API server: moto's checks are on, and the user's AWS settings are removed."""
     result = {
         name: value for name, value in environ.items() if not name.startswith(("AWS_", "BOTO_", "MOTO_", "PYTHON"))
     }

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The addresses of instances, and security groups as a packet filter: nftables in the lab's network namespace.
 
 As in https://docs.aws.amazon.com/vpc/latest/userguide/vpc-security-groups.html: packets that no rule allows are dropped
@@ -17,9 +19,11 @@ from .environment import system_path
 
 @dataclass(frozen=True)
 class Network:
-    """The network of instances, whose addresses are `prefix`.1.1 and up.
+    """The network of instances.
 
-    `caller` is the address from which CMD connects. `hooks` are the netfilter hooks that packets to instances pass.
+    :ivar prefix: the instances' addresses are this with .1.1 and up.
+    :ivar caller: the address from which CMD connects.
+    :ivar hooks: the netfilter hooks that packets to instances pass.
     """
 
     prefix: str
@@ -29,7 +33,7 @@ class Network:
     """nftables rules that come before those of the security groups, such as for DHCP."""
 
     def address(self, number: int) -> str:
-        """The address of the lab's instance `number`, counted from 0."""
+        """Return the address of the lab's instance ``number``, counted from 0."""
         return f"{self.prefix}.{1 + number // 254}.{1 + number % 254}"
 
     @property
@@ -44,15 +48,16 @@ BRIDGED = Network("172.31", "172.31.0.1", ("output", "forward"), ("udp sport 67 
 
 
 def network(virtual: bool) -> Network:
-    """The network for virtual machines, or for process trees."""
+    """Return the network for virtual machines, or for process trees."""
     return BRIDGED if virtual else LOOPBACK
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Allows packets from `source` (an IPv4 network or address) to one instance's `address`.
+    """Allows packets to one instance's ``address``. The ports count for tcp and udp only.
 
-    `protocol` is tcp, udp, icmp or -1 (all protocols); the ports count for tcp and udp only.
+    :ivar source: an IPv4 network or address.
+    :ivar protocol: tcp, udp, icmp or -1 (all protocols).
     """
 
     address: str
@@ -63,7 +68,10 @@ class Rule:
 
 
 def ruleset(rules: Iterable[Rule], network: Network = LOOPBACK, cut: Collection[str] = ()) -> str:
-    """Input for `nft -f` that replaces the whole table. SSH connections to the instances in `cut` are reset."""
+    """Return input for ``nft -f`` that replaces the whole table.
+
+    :param cut: SSH connections to these instances are reset.
+    """
     lines = [
         *network.always,
         *(f"ip daddr {address} tcp dport 22 tcp flags ! rst reject with tcp reset" for address in sorted(cut)),
@@ -103,17 +111,20 @@ class Firewall:
         self._text = ""
 
     def apply(self, rules: Iterable[Rule]) -> None:
-        """Put rules in force, if they differ from the present ones. Raises CalledProcessError."""
+        """Put rules in force, if they differ from the present ones.
+
+        :raises CalledProcessError: nft failed.
+        """
         self._rules = sorted(set(rules), key=repr)
         self._load()
 
     def cut(self, address: str) -> None:
-        """Reset all SSH connections to an instance, old and new, until `mend`."""
+        """Reset all SSH connections to an instance, old and new, until ``mend``."""
         self._cut.add(address)
         self._load()
 
     def mend(self, address: str) -> None:
-        """Undo `cut`."""
+        """Undo ``cut``."""
         if address in self._cut:
             self._cut.remove(address)
             self._load()

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Linux system calls that Python 3.11 does not offer: namespaces, mounts, loop devices, the loopback link."""
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def unshare(flags: int) -> None:
 def become_root() -> None:
     """Enter a user namespace in which this user is root and no other user exists (user_namespaces(7)).
 
-    Raises OSError where only root may make one. The process must have one thread.
+    The process must have one thread.
+
+    :raises OSError: only root may make one here.
     """
     user, group = os.geteuid(), os.getegid()
     unshare(CLONE_NEWUSER)
@@ -53,7 +57,10 @@ def die_with_parent(signal_number: int) -> None:
 
 
 def mount(source: str, target: str, fstype: str | None = None, flags: int = 0, data: str | None = None) -> None:
-    """Call mount(2). Raises an OSError that names the target."""
+    """Call mount(2).
+
+    :raises OSError: the call failed; the text names the target.
+    """
     result = _libc.mount(
         source.encode(),
         os.fsencode(target),
@@ -76,7 +83,10 @@ def loopback_up() -> None:
 
 @dataclass(frozen=True)
 class LoopDevice:
-    """A block device over a file. The kernel removes it when `descriptor` is closed, so also if its owner is killed."""
+    """A block device over a file.
+
+    :ivar descriptor: the kernel removes the device when this is closed, so also if its owner is killed.
+    """
 
     descriptor: int
     number: int
@@ -90,7 +100,7 @@ class LoopDevice:
         return os.minor(os.fstat(self.descriptor).st_rdev)
 
     def is_free(self) -> bool:
-        """Whether it is neither mounted nor opened exclusively (O_EXCL)."""
+        """Return whether it is neither mounted nor opened exclusively (O_EXCL)."""
         try:
             os.close(os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_EXCL))
         except OSError as error:
@@ -106,7 +116,9 @@ class LoopDevice:
 def loop_attach(path: Path) -> LoopDevice:
     """Make a loop device over a whole file.
 
-    Two labs may try to take the same free device; the one that fails takes the next. Raises OSError.
+    Two labs may try to take the same free device; the one that fails takes the next.
+
+    :raises OSError: there is no free device, or the kernel refuses it.
     """
     with open("/dev/loop-control", "rb") as control, open(path, "r+b") as backing:
         for _ in range(200):

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The lab's settings and their defaults. EC2_LAB_* variables are read here; EC2_LAB_STATE and _CACHE elsewhere."""
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a lab: times in seconds, `memory` in MiB. `boot` is None if sshd never starts.
+    """The settings of a lab. Times are in seconds.
 
-    `faults` and `policy` are paths of files; empty means the default file, and no policy.
+    :ivar memory: in MiB.
+    :ivar boot: None if sshd never starts.
+    :ivar faults: the path of a file; empty for the default one.
+    :ivar policy: the path of a file; empty for no policy.
     """
 
     pending: float = 1.0
@@ -43,7 +48,10 @@ class Settings:
 
 
 def read(environment: Mapping[str, str]) -> Settings:
-    """Read the settings from environment variables. Raises SettingsError."""
+    """Read the settings from environment variables.
+
+    :raises SettingsError: a variable has a value that the lab cannot use.
+    """
     instances = _one_of(environment, "INSTANCES", "process", "vm")
     boot = environment.get("EC2_LAB_BOOT", "")
     # a virtual machine takes time to boot in any case
@@ -67,7 +75,7 @@ def read(environment: Mapping[str, str]) -> Settings:
 
 
 def _one_of(environment: Mapping[str, str], name: str, *values: str) -> str:
-    """The value of a variable, which must be one of `values`; the first is the default."""
+    """Return the value of a variable, which must be one of ``values``; the first is the default."""
     value = environment.get(f"EC2_LAB_{name}") or values[0]
     if value not in values:
         raise SettingsError(f"EC2_LAB_{name} is {value!r}: set it to {', '.join(values[:-1])} or {values[-1]}")

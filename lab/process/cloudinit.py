@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What cloud-init would do with an instance's user-data, as a plan. No I/O.
 
 The stages are in the order of https://docs.cloud-init.io/en/latest/explanation/boot.html: bootcmd, write_files,
@@ -48,7 +50,7 @@ class User:
 
 @dataclass
 class Plan:
-    """What the guest must do, in the order of the fields; sshd starts before `final`."""
+    """What the guest must do, in the order of the fields; sshd starts before ``final``."""
 
     log: list[str] = field(default_factory=list)
     bootcmd: str = ""
@@ -67,7 +69,7 @@ class Plan:
 def plan(user_data: bytes, key_pair: str, default_user: str) -> Plan:
     """Read user-data. As in cloud-init, invalid parts are logged and left out, and the machine boots all the same.
 
-    `key_pair` is the public key the instance was launched with, or empty.
+    :param key_pair: the public key the instance was launched with, or empty.
     """
     result = Plan()
     config: dict[str, Any] = {}
@@ -146,7 +148,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _script(items: Any, name: str, log: list[str]) -> str:
-    """A shell script of a list of commands, as cloud-init's `shellify` makes it.
+    """Return a shell script of a list of commands, as cloud-init's ``shellify`` makes it.
 
     A string is a line of shell, a list is a command with its arguments.
     """

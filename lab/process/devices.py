@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The nodes, links and sysfs entries of a disk, which on EC2 the kernel and udev make."""
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ MODEL = "Amazon Elastic Block Store"
 
 
 def links(disk: Disk) -> list[str]:
-    """The links that udev's rules make for an EBS volume on NVMe, as paths below /dev."""
+    """Return the links that udev's rules make for an EBS volume on NVMe, as paths below /dev."""
     if not disk.serial:
         return []
     base = f"disk/by-id/nvme-{MODEL.replace(' ', '_')}_{disk.serial}"
@@ -23,7 +25,9 @@ def links(disk: Disk) -> list[str]:
 def plug(root: Path, disk: Disk) -> None:
     """Make a disk's nodes, links and sysfs entries below an instance's root directory.
 
-    Replaces an earlier disk of that name. Raises OSError.
+    Replaces an earlier disk of that name.
+
+    :raises OSError: one of them cannot be made.
     """
     unplug(root, disk)
     sysfs = root / "sys/block" / disk.name
@@ -54,7 +58,7 @@ def plug(root: Path, disk: Disk) -> None:
 
 
 def unplug(root: Path, disk: Disk) -> None:
-    """Remove what `plug` made, as far as it is there."""
+    """Remove what ``plug`` made, as far as it is there."""
     for link in links(disk):
         (root / "dev" / link).unlink(missing_ok=True)
     for name in _nodes(disk):

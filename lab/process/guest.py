@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The boot of an instance that is a process tree: accounts, cloud-init's stages, sshd.
 
 Runs as root in the instance's namespaces and root directory, where the checkout and perhaps Python's own modules cannot
@@ -74,8 +76,9 @@ def kernel_line(text: str) -> None:
 
 
 def install(spec: Mapping[str, Any]) -> None:
-    """Make the root directory, an overlay of this machine's, look like the AMI's: remove this machine's accounts, SSH
-    keys and settings, and replace the programs in SHIMS.
+    """Make the root directory, an overlay of this machine's, look like the AMI's.
+
+    Removes this machine's accounts, SSH keys and settings, and replaces the programs in SHIMS.
     """
     name = spec["hostname"]
     _write("/etc/hostname", f"{name}\n")
@@ -115,7 +118,7 @@ def install(spec: Mapping[str, Any]) -> None:
 def _accounts() -> None:
     """Keep the accounts in SYSTEM_USERS only.
 
-    Passwords are `*` (no password matches), not `!` (locked: sshd would refuse keys too).
+    Passwords are ``*`` (no password matches), not ``!`` (locked: sshd would refuse keys too).
     """
     users = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines() if line.count(":") == 6]
     kept = [user for user in users if user[0] in SYSTEM_USERS]
@@ -157,7 +160,7 @@ def before_sshd(spec: Mapping[str, Any]) -> None:
 
 
 def at_each_boot(spec: Mapping[str, Any]) -> None:
-    """Run bootcmd, whose frequency is `always`. Processes that it leaves in the background go on running."""
+    """Run bootcmd, whose frequency is ``always``. Processes that it leaves in the background go on running."""
     if spec["plan"]["bootcmd"]:
         _run_script("bootcmd", spec["plan"]["bootcmd"])
 
@@ -187,7 +190,7 @@ def sshd_command(spec: Mapping[str, Any]) -> list[str]:
 
 
 def after_sshd(spec: Mapping[str, Any]) -> None:
-    """cloud-init's final stage: write the host keys' fingerprints to the console, run runcmd and scripts."""
+    """Do cloud-init's final stage: write the host keys' fingerprints to the console, run runcmd and scripts."""
     if spec["ami"] != "netbsd":
         _show_host_keys(spec["hostname"])
     for number, script in enumerate(spec["plan"]["final"]):
@@ -236,7 +239,10 @@ def _write_file(entry: Mapping[str, Any]) -> None:
 
 
 def _number_of(name: str, database: str) -> int:
-    """The ID of a user or group. Not by the modules pwd and grp: they may be out of reach here. Raises LookupError."""
+    """Return the ID of a user or group. Not by the modules pwd and grp: they may be out of reach here.
+
+    :raises LookupError: there is none of that name.
+    """
     for line in Path(database).read_text().splitlines():
         fields = line.split(":")
         if fields[0] == name or fields[2] == name:

@@ -1,8 +1,10 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """One instance: a process tree in namespaces of its own. Its root is an overlay of this machine's root directory.
 
-The API server starts `main`, with the specification as JSON on stdin; stdout is the console, stderr is sshd's log. On
-descriptor 3 it reports `pid N` (the instance's PID 1 in the lab's PID namespace), `ready` as soon as disks can be
-plugged, and `sshd` when sshd has been started. Its exit status says how the instance ended.
+The API server starts ``main``, with the specification as JSON on stdin; stdout is the console, stderr is sshd's log. On
+descriptor 3 it reports ``pid N`` (the instance's PID 1 in the lab's PID namespace), ``ready`` as soon as disks can be
+plugged, and ``sshd`` when sshd has been started. Its exit status says how the instance ended.
 """
 
 from __future__ import annotations
@@ -51,7 +53,10 @@ _SHARED = {  # top-level directories that are not hidden; some get a file system
 
 
 def main(report: int) -> NoReturn:
-    """Run the instance that stdin describes until it ends. `report` is the descriptor for reports."""
+    """Run the instance that stdin describes until it ends.
+
+    :param report: the descriptor for reports.
+    """
     if report != _REPORT:
         os.dup2(report, _REPORT)
         os.close(report)
@@ -152,7 +157,7 @@ def _tmpfs(root: Path, path: str, mode: str, flags: int) -> None:
 
 
 def _init(spec: Mapping[str, Any]) -> int:
-    """PID 1 of the instance. Returns its exit status when it powers off."""
+    """Do the work of the instance's PID 1; return its exit status when it powers off."""
     console = _open_console()
     _start_boot(spec, first=True)
     halted = False
@@ -178,9 +183,11 @@ def _init(spec: Mapping[str, Any]) -> int:
 
 
 def _open_console() -> int:
-    """Make the FIFO /dev/console. Returns the descriptor to read it from; the kernel sends SIGIO when there is data.
+    """Make the FIFO /dev/console.
 
     It cannot be the log file itself: a program that opens it without O_APPEND would overwrite earlier output.
+
+    :returns: the descriptor to read it from; the kernel sends SIGIO when there is data.
     """
     os.mkfifo("/dev/console", 0o600)
     descriptor = os.open("/dev/console", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

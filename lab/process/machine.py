@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A process tree as the API server sees it: start it, plug and unplug its disks, end it."""
 
 from __future__ import annotations
@@ -23,14 +25,17 @@ _READY_WITHIN = 60.0  # seconds to mount a few file systems; far more than it ta
 
 
 def plan(spec: Mapping[str, Any]) -> cloudinit.Plan:
-    """What the guest must do according to the user-data and the key pair of an instance."""
+    """Return what the guest must do according to the user-data and the key pair of an instance."""
     if spec["ami"] == "netbsd":
         return cloudinit.Plan(root_keys=[spec["key"]] if spec["key"] else [])
     return cloudinit.plan(base64.b64decode(spec["user_data"]), spec["key"], spec["user"])
 
 
 class ProcessMachine:
-    """A process tree, made by `init.main`. `ended` is called once, from another thread, with its exit status."""
+    """A process tree, made by ``init.main``.
+
+    :param ended: called once, from another thread, with its exit status.
+    """
 
     def __init__(self, directory: Path, spec: Mapping[str, Any], ended: Callable[[ProcessMachine, int], None]) -> None:
         spec = {**spec, "plan": plan(spec).as_dict()}
@@ -117,7 +122,7 @@ class ProcessMachine:
                     os.kill(pid, signal.SIGKILL)
 
     def ssh_bytes(self) -> int:
-        """How many bytes the busiest SSH session has read so far."""
+        """Return how many bytes the busiest SSH session has read so far."""
         most = 0
         for pid in self.processes():
             if _command(pid) == "sshd":
@@ -129,11 +134,11 @@ class ProcessMachine:
         return most
 
     def has_session(self) -> bool:
-        """Whether an SSH connection is open, logged in or not."""
+        """Return whether an SSH connection is open, logged in or not."""
         return sum(_command(pid) == "sshd" for pid in self.processes()) > 1
 
     def processes(self) -> list[int]:
-        """The PIDs, in the lab's PID namespace, of all processes of the instance."""
+        """Return the PIDs, in the lab's PID namespace, of all processes of the instance."""
         wanted = _namespace(self._pid)
         return [
             int(name) for name in os.listdir("/proc") if name.isdigit() and wanted and _namespace(int(name)) == wanted

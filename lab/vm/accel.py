@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Find out whether KVM works on this machine. /dev/kvm does not prove it: under some hypervisors a guest hangs."""
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def choose(wanted: str, kernel: Path, initrd: Path, directory: Path) -> str:
-    """The accelerator to use, kvm or tcg. `wanted` is one of these or `auto`: kvm if it works, else tcg.
+    """Return the accelerator to use, kvm or tcg.
 
-    The result is stored in `directory` and used until this machine boots again.
+    The result is stored in ``directory`` and used until this machine boots again.
+
+    :param wanted: kvm, tcg, or ``auto``: kvm if it works, else tcg.
     """
     if wanted != "auto":
         return wanted
@@ -43,7 +47,7 @@ def choose(wanted: str, kernel: Path, initrd: Path, directory: Path) -> str:
 
 
 def probe(kernel: Path, initrd: Path) -> list[str]:
-    """The command that boots a kernel under KVM, with its console on stdout."""
+    """Return the command that boots a kernel under KVM, with its console on stdout."""
     return [
         qemu.PROGRAM,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),

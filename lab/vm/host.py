@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Set up virtual machines: image and accelerator before the lab starts, network and metadata service inside it."""
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ class Unavailable(Exception):
 def prepare(settings: Settings, say: Callable[[str], None]) -> dict[str, str]:
     """Build the image if there is none, and choose the accelerator. Call outside the lab: building needs the network.
 
-    `say` is called with a line before slow work. Returns the fields of a Platform. Raises Unavailable.
+    :param say: called with a line before slow work.
+    :returns: the fields of a ``Platform``.
+    :raises Unavailable: this machine cannot run virtual machines.
     """
     try:
         built = image.ensure(say)
@@ -35,7 +39,10 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> dict[str, str]:
 
 
 def start(state: Path, settings: Settings, platform: Mapping[str, str]) -> MakeMachine:
-    """Start the network and the metadata service, inside the lab. Returns a function that starts machines."""
+    """Start the network and the metadata service, inside the lab.
+
+    :returns: a function that starts machines.
+    """
     network = Network(state / "lab", metadata.domain(settings.region))
     network.start()
     metadata.serve(metadata.of_address)

@@ -1,6 +1,8 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The machine image of virtual instances: built once from Debian's packages, and stored under a hash of its recipe.
 
-`recipe/build` builds it; this module has the cache, its lock and the messages.
+``recipe/build`` builds it; this module has the cache, its lock and the messages.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Built:
-    """An image, booted by its kernel directly. Never write to `disk`: each instance's root disk is an overlay on it."""
+    """An image, booted by its kernel directly.
+
+    :ivar disk: never write to it: each instance's root disk is an overlay on it.
+    """
 
     directory: Path
     kernel: Path
@@ -41,13 +46,14 @@ class Built:
     disk: Path
     """Raw, 8 GiB, sparse: a GPT with one ext4 partition."""
     root: str
-    """The value of `root=` on the kernel's command line; the same for NVMe and virtio disks."""
+    """The value of ``root=`` on the kernel's command line; the same for NVMe and virtio disks."""
 
 
 def ensure(say: Say, environ: Mapping[str, str] = os.environ) -> Built:
-    """The image of this recipe. Builds it if it is not in the cache, which takes minutes and needs the network.
+    """Return the image of this recipe. Builds it if it is not in the cache, which takes minutes and needs the network.
 
-    `say` is called with a line before it builds, or waits for another process that does. Raises ImageError.
+    :param say: called with a line before it builds, or waits for another process that does.
+    :raises ImageError: there is no image and it cannot be built.
     """
     store = images(environ)
     name = recipe_hash(RECIPE, RELEASE)
@@ -65,13 +71,13 @@ def ensure(say: Say, environ: Mapping[str, str] = os.environ) -> Built:
 
 
 def images(environ: Mapping[str, str]) -> Path:
-    """The directory of images, in EC2_LAB_CACHE or the user's cache (XDG Base Directory Specification)."""
+    """Return the directory of images, in EC2_LAB_CACHE or the user's cache (XDG Base Directory Specification)."""
     cache = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home(), ".cache")
     return Path(environ.get("EC2_LAB_CACHE") or Path(cache, "ec2-lab")).absolute() / "images"
 
 
 def recipe_hash(recipe: Path, release: str) -> str:
-    """A hash of 16 digits of the recipe's files (names, contents, executable bits) and of the Debian release."""
+    """Return a hash of 16 digits of the recipe's files (names, contents, executable bits) and of the Debian release."""
     digest = hashlib.sha256(release.encode())
     for path in sorted(recipe.rglob("*")):
         if path.is_file():
@@ -82,14 +88,14 @@ def recipe_hash(recipe: Path, release: str) -> str:
 
 
 def missing(path: str, *, root: bool) -> str:
-    """A message with the programs that are missing for a build, in one line; empty if none is."""
+    """Return a message with the programs that are missing for a build, in one line; empty if none is."""
     lacking = environment.lacking(PROGRAMS if root else PROGRAMS | ROOTLESS, path)
     return lacking and f"cannot build the image of virtual machines: {lacking}"
 
 
 @contextlib.contextmanager
 def _lock(path: Path, say: Say) -> Iterator[int]:
-    """Hold a lock on a file; yields its descriptor."""
+    """Hold a lock on a file while in this context, which has its descriptor."""
     # Never remove the file: one process could then hold a lock on the removed file, and another on a new one.
     with path.open("a") as file:
         try:
@@ -101,7 +107,10 @@ def _lock(path: Path, say: Say) -> Iterator[int]:
 
 
 def _build(directory: Path, lock: int, say: Say, environ: Mapping[str, str]) -> None:
-    """Build in another directory and rename it to `directory`. The caller holds the lock. Raises ImageError."""
+    """Build in another directory and rename it to ``directory``. The caller holds the lock.
+
+    :raises ImageError: it cannot be built.
+    """
     path = environment.system_path(environ.get("PATH", ""))
     lack = missing(path, root=os.geteuid() == 0)
     if lack:
@@ -133,7 +142,7 @@ def _build(directory: Path, lock: int, say: Say, environ: Mapping[str, str]) -> 
 
 
 def _cause(output: str) -> str:
-    """The line of a build's output that most likely says why it failed."""
+    """Return the line of a build's output that most likely says why it failed."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E:")]  # apt's and mmdebstrap's; the first is the cause
     return (errors or lines[-1:] or ["no output"])[0].removeprefix("E: ")

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A virtual machine as the API server sees it: start QEMU, plug and unplug disks, end it."""
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ _SSH = 22
 
 
 class VirtualMachine:
-    """A virtual machine. `ended` is called once, from another thread, with its exit status."""
+    """A virtual machine.
+
+    :param ended: called once, from another thread, with its exit status.
+    """
 
     def __init__(
         self,
@@ -91,7 +96,7 @@ class VirtualMachine:
         return next(disk for disk in map(_disk, self._spec["disks"]) if disk.volume == self._spec["root"])
 
     def _power_on(self) -> bool:
-        """Start QEMU; False if the machine has been killed before."""
+        """Start QEMU; return False if the machine has been killed before."""
         with self._changed:
             if self._killed:
                 return False
@@ -164,7 +169,7 @@ class VirtualMachine:
         return self._process.pid if self._process else 0
 
     def _execute(self, command: str, **arguments: Any) -> bool:
-        """Send QEMU a command; False if QEMU has ended or refuses it."""
+        """Send QEMU a command; return False if QEMU has ended or refuses it."""
         with self._changed:
             self._changed.wait_for(lambda: self._monitor or self._ended)
         try:
@@ -207,7 +212,10 @@ class VirtualMachine:
                     return
 
     def stop(self) -> None:
-        """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-ec2-instance-stop-start-works.html"""
+        """Shut the system down, and end the machine if it does not.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-ec2-instance-stop-start-works.html
+        """
         self._execute("set-action", shutdown="poweroff")
         self._shut_down()
         self.kill()
@@ -226,7 +234,10 @@ class VirtualMachine:
     # -- disks
 
     def plug(self, disk: Disk) -> None:
-        """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-attaching-volume.html"""
+        """Add a disk to the machine.
+
+        https://docs.aws.amazon.com/ebs/latest/userguide/ebs-attaching-volume.html
+        """
         with self._plugging:
             self._plug(disk)
 
@@ -246,7 +257,7 @@ class VirtualMachine:
             self._execute("device_add", **qemu.device(disk, self._settings.devices == "xen"), bus=qemu.bus(free[0]))
 
     def unplug(self, disk: Disk) -> None:
-        """Ask the guest to release a disk, again and again until it does. Until then the volume is `detaching`."""
+        """Ask the guest to release a disk, again and again until it does. Until then the volume is ``detaching``."""
         name = qemu.name(disk)
         with self._plugging, self._changed:
             self._changed.wait_for(lambda: self._monitor or self._ended)

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The instance metadata service, versions 1 and 2: the parts that cloud-init, the AWS SDKs and scripts use.
 
 Paths: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
@@ -40,7 +42,10 @@ Header = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Facts:
-    """An instance as the service shows it. `disks`: device names at the last start, without the root volume's."""
+    """An instance as the service shows it.
+
+    :ivar disks: device names at the last start, without the root volume's.
+    """
 
     id: str
     type: str
@@ -70,12 +75,15 @@ class Facts:
 
 
 def domain(region: str) -> str:
-    """The domain of private DNS names: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-naming.html"""
+    """Return the domain of private DNS names.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-naming.html
+    """
     return "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
 
 
 def tree(facts: Facts) -> dict[str, bytes]:
-    """All values below a version, by their paths."""
+    """Return all values below a version, by their paths."""
     name = f"ip-{facts.address.replace('.', '-')}.{domain(facts.region)}"
     interface = f"network/interfaces/macs/{facts.mac}"
     data = {
@@ -132,7 +140,10 @@ def tree(facts: Facts) -> dict[str, bytes]:
 
 
 def _identity(facts: Facts) -> str:
-    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-identity-documents.html"""
+    """Return the instance identity document.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-identity-documents.html
+    """
     nothing = ("billingProducts", "devpayProductCodes", "kernelId", "marketplaceProductCodes", "ramdiskId")
     document = {
         "accountId": facts.account,
@@ -151,7 +162,10 @@ def _identity(facts: Facts) -> str:
 
 
 def find(leaves: Mapping[str, bytes], path: str, key_name: str = "") -> bytes | None:
-    """The value at a path, or the list of a directory; None if there is neither. A slash at the end does not matter."""
+    """Return the value at a path, or the list of a directory; None if there is neither.
+
+    A slash at the end does not matter.
+    """
     wanted = path.strip("/")
     if wanted in leaves:
         return leaves[wanted]
@@ -174,7 +188,7 @@ class Tokens:
         self._known: dict[str, tuple[str, float]] = {}
 
     def issue(self, instance_id: str, seconds: int) -> str:
-        """A new token, valid for a number of seconds."""
+        """Return a new token, valid for a number of seconds."""
         token = secrets.token_urlsafe(40)
         now = self._clock()
         with self._lock:
@@ -183,7 +197,7 @@ class Tokens:
         return token
 
     def left(self, instance_id: str, token: str) -> int:
-        """For how many more seconds a token is valid; 0 if it is not."""
+        """Return for how many more seconds a token is valid; 0 if it is not."""
         with self._lock:
             owner, until = self._known.get(token, ("", 0.0))
         return max(0, round(until - self._clock())) if owner == instance_id else 0
@@ -198,7 +212,10 @@ class Reply:
 
 
 def answer(method: str, path: str, header: Header, facts: Facts | None, tokens: Tokens) -> Reply:
-    """The reply to a request. `facts` are those of the instance that sent it; None if it was another process."""
+    """Return the reply to a request.
+
+    :param facts: those of the instance that sent it; None if it was another process.
+    """
     if facts is None:
         return Reply(404)
     if not facts.enabled:
@@ -234,7 +251,7 @@ def _put(path: str, header: Header, facts: Facts, tokens: Tokens) -> Reply:
 
 
 def of_address(address: str) -> Facts | None:
-    """The facts of the running instance with an address, or None."""
+    """Return the facts of the running instance with an address, or None."""
     with current().lock:
         for instance in computing.all_instances():
             if instance.address == address and instance.state == "running":
@@ -243,7 +260,7 @@ def of_address(address: str) -> Facts | None:
 
 
 def of_instance(instance: Any) -> Facts:
-    """The facts of an instance (of class LabInstance). Call with the lab's lock held."""
+    """Return the facts of an instance (of class LabInstance). Call with the lab's lock held."""
     options, nic = instance.metadata_options, instance.nics[0]
     return Facts(
         id=instance.id,
@@ -286,7 +303,10 @@ def _reservation(instance: Any) -> str:
 
 
 def serve(facts_of: Callable[[str], Facts | None]) -> None:
-    """Serve at the service's address, in threads of this process. `facts_of` finds an instance by its address."""
+    """Serve at the service's address, in threads of this process.
+
+    :param facts_of: finds an instance by its address.
+    """
     tokens = Tokens()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The network of virtual machines: a bridge with a port for each, DHCP and DNS, all in the lab's network namespace.
 
 As in a VPC (https://docs.aws.amazon.com/vpc/latest/userguide/vpc-dns.html) machines do not see each other's Ethernet
@@ -26,7 +28,7 @@ _MASK = 16
 
 
 def bridge_commands() -> list[str]:
-    """Input for `ip -batch` that makes the bridge."""
+    """Return input for ``ip -batch`` that makes the bridge."""
     return [
         # address: otherwise it changes with the ports, and each time the kernel drops all neighbour entries
         # forward_delay: otherwise a new port forwards nothing for 15 s
@@ -39,7 +41,7 @@ def bridge_commands() -> list[str]:
 
 
 def sysctls() -> dict[str, str]:
-    """Settings below /proc/sys/net/ipv4: route, and answer ARP for all addresses of the machines' network."""
+    """Return settings below /proc/sys/net/ipv4: route, and answer ARP for all addresses of the machines' network."""
     return {
         "ip_forward": "1",
         f"conf/{BRIDGE}/proxy_arp_pvlan": "1",
@@ -49,12 +51,12 @@ def sysctls() -> dict[str, str]:
 
 
 def tap_name(instance_id: str) -> str:
-    """The name of an instance's port, of at most 15 characters as the kernel demands."""
+    """Return the name of an instance's port, of at most 15 characters as the kernel demands."""
     return f"tap{instance_id.removeprefix('i-')[-12:]}"
 
 
 def plug_commands(tap: str, mac: str, address: str) -> list[str]:
-    """Input for `ip -batch` that makes a port for a machine.
+    """Return input for ``ip -batch`` that makes a port for a machine.
 
     The neighbour entry is permanent so that packets to a machine that does not run yet get no answer, as on EC2.
     Otherwise the sender would soon get "no route to host".
@@ -69,12 +71,15 @@ def plug_commands(tap: str, mac: str, address: str) -> list[str]:
 
 
 def unplug_commands(tap: str, address: str) -> list[str]:
-    """Input for `ip -batch` that removes a machine's port."""
+    """Return input for ``ip -batch`` that removes a machine's port."""
     return [f"link delete {tap}", f"neighbour delete {address} dev {BRIDGE}"]
 
 
 def dnsmasq_command(program: str, directory: Path, domain: str) -> list[str]:
-    """The command line of dnsmasq: DHCP for the machines in `directory`/dhcp-hosts only, DNS for their names only."""
+    """Return the command line of dnsmasq.
+
+    It answers DHCP for the machines in ``directory``/dhcp-hosts only, and DNS for their names only.
+    """
     return [
         program,
         # Do not change the user: a user namespace may have no other one.
@@ -92,7 +97,7 @@ def dnsmasq_command(program: str, directory: Path, domain: str) -> list[str]:
 
 
 def received(table: str, interface: str) -> int:
-    """Bytes sent to an interface, from the text of /proc/net/dev; 0 if there is no such interface."""
+    """Return the bytes sent to an interface, from the text of /proc/net/dev; 0 if there is no such interface."""
     for line in table.splitlines():
         name, _, counters = line.partition(":")
         if name.strip() == interface:
@@ -101,7 +106,7 @@ def received(table: str, interface: str) -> int:
 
 
 def connected(table: str, address: str, port: int) -> bool:
-    """Whether a connection to an address and port is established, from the text of /proc/net/tcp."""
+    """Return whether a connection to an address and port is established, from the text of /proc/net/tcp."""
     numbers = "".join(f"{int(byte):02X}" for byte in reversed(address.split(".")))
     wanted, established = f"{numbers}:{port:04X}", "01"
     fields = (line.split() for line in table.splitlines()[1:])
@@ -109,7 +114,10 @@ def connected(table: str, address: str, port: int) -> bool:
 
 
 class Network:
-    """The network. Files of dnsmasq go to `directory`. Methods may be called from any thread."""
+    """The network of virtual machines. Methods may be called from any thread.
+
+    :param directory: for the files of dnsmasq.
+    """
 
     def __init__(self, directory: Path, domain: str) -> None:
         path = system_path(os.environ.get("PATH", ""))
@@ -122,7 +130,11 @@ class Network:
         self._hosts: dict[str, str] = {}
 
     def start(self) -> None:
-        """Make the bridge and start dnsmasq. Raises CalledProcessError or OSError."""
+        """Make the bridge and start dnsmasq.
+
+        :raises CalledProcessError: a command failed.
+        :raises OSError: a program cannot be run, or a file cannot be written.
+        """
         self._run(bridge_commands())
         for name, value in sysctls().items():
             Path("/proc/sys/net/ipv4", name).write_text(value)
@@ -131,7 +143,11 @@ class Network:
         subprocess.run(dnsmasq_command(self._dnsmasq, self._directory, self._domain), check=True)
 
     def plug(self, tap: str, mac: str, address: str, hostname: str) -> None:
-        """Make a machine's port, and add the machine to DHCP. Raises CalledProcessError or OSError."""
+        """Make a machine's port, and add the machine to DHCP.
+
+        :raises CalledProcessError: a command failed.
+        :raises OSError: a program cannot be run, or a file cannot be written.
+        """
         with self._lock:
             self._run(plug_commands(tap, mac, address))
             self._hosts[mac] = f"{mac},{address},{hostname}\n"
@@ -146,11 +162,11 @@ class Network:
             self._run(unplug_commands(tap, address), check=False)
 
     def received(self, tap: str) -> int:
-        """Bytes sent to a machine since its port was made."""
+        """Return the bytes sent to a machine since its port was made."""
         return received(Path("/proc/net/dev").read_text(), tap)
 
     def connected(self, address: str, port: int) -> bool:
-        """Whether a process of the lab has a connection to an address and port."""
+        """Return whether a process of the lab has a connection to an address and port."""
         return connected(Path("/proc/net/tcp").read_text(), address, port)
 
     def disconnect(self, address: str, port: int) -> None:

@@ -1,3 +1,5 @@
+# Copyright: (c) 2026, the ec2-backup developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """QEMU: the command line of a virtual machine that looks like EC2's, and a client of its monitor (QMP).
 
 Firmware tables: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html
@@ -32,7 +34,11 @@ _KERNEL_ARGUMENTS = "rw console=ttyS0,115200n8 nvme_core.io_timeout=4294967295"
 
 @dataclass(frozen=True)
 class Platform:
-    """What all machines of a lab use. `disk` is the image below their overlays, `root` the kernel's `root=`."""
+    """What all machines of a lab use.
+
+    :ivar disk: the image below their overlays.
+    :ivar root: the kernel's ``root=``.
+    """
 
     kernel: str
     initrd: str
@@ -43,9 +49,11 @@ class Platform:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The hardware of one machine. `memory` is in MiB; `overlay` is the file of the root disk.
+    """The hardware of one machine.
 
-    A machine that is `held` starts with its processor stopped, until the monitor gets the command `cont`.
+    :ivar memory: in MiB.
+    :ivar overlay: the file of the root disk.
+    :ivar held: it starts with its processor stopped, until the monitor gets the command ``cont``.
     """
 
     platform: Platform
@@ -63,12 +71,15 @@ class Hardware:
 
 
 def system_uuid(instance_id: str) -> str:
-    """A machine's UUID. It begins with `ec2`, by which cloud-init's ds-identify recognises EC2."""
+    """Return a machine's UUID. It begins with ``ec2``, by which cloud-init's ds-identify recognises EC2."""
     return str(uuid.UUID("ec2" + hashlib.sha256(instance_id.encode()).hexdigest()[:29]))
 
 
 def command(hardware: Hardware, monitor: int) -> list[str]:
-    """QEMU's command line. `monitor` is the descriptor of QEMU's end of the QMP connection."""
+    """Return QEMU's command line.
+
+    :param monitor: the descriptor of QEMU's end of the QMP connection.
+    """
     identity = system_uuid(hardware.id)
     platform = hardware.platform
     return [
@@ -102,7 +113,7 @@ def _escape(value: Path) -> str:
 
 
 def _port(number: int) -> str:
-    """A PCIe port. Eight ports are functions of one device, because the bus has too few slots for a device each."""
+    """Return a PCIe port. Eight ports are functions of one device, as the bus has too few slots for a device each."""
     address = f"addr={0x10 + number // 8:#x}.{number % 8:#x}"
     return f"pcie-root-port,id={bus(number)},bus=pcie.0,{address},multifunction=on,chassis={number + 1}"
 
@@ -127,12 +138,12 @@ def _root_node(hardware: Hardware) -> dict[str, Any]:
 
 
 def name(disk: Disk) -> str:
-    """A disk's name in QEMU."""
+    """Return a disk's name in QEMU."""
     return disk.volume.replace("-", "")
 
 
 def node(disk: Disk) -> dict[str, Any]:
-    """The block node of a volume, for `-blockdev` and as the arguments of `blockdev-add`."""
+    """Return the block node of a volume, for ``-blockdev`` and as the arguments of ``blockdev-add``."""
     return {
         "driver": "raw",
         "node-name": node_name(disk),
@@ -145,9 +156,9 @@ def node_name(disk: Disk) -> str:
 
 
 def device(disk: Disk, xen: bool) -> dict[str, Any]:
-    """The device of a volume without its bus, for `-device` and as the arguments of `device_add`.
+    """Return the device of a volume without its bus, for ``-device`` and as the arguments of ``device_add``.
 
-    With `xen`, it is a virtio disk whose serial is its name; a udev rule in the image makes the link /dev/NAME.
+    :param xen: make it a virtio disk whose serial is its name; a udev rule in the image makes the link /dev/NAME.
     """
     common = {"id": name(disk), "drive": node_name(disk)}
     if xen:
@@ -156,7 +167,10 @@ def device(disk: Disk, xen: bool) -> dict[str, Any]:
 
 
 class QmpError(Exception):
-    """QEMU refused a command. `kind` is its error class."""
+    """QEMU refused a command.
+
+    :ivar kind: its error class.
+    """
 
     def __init__(self, kind: str, description: str) -> None:
         super().__init__(description)
@@ -168,7 +182,10 @@ class Gone(Exception):
 
 
 class Monitor:
-    """A QMP connection. Commands may come from any thread; `on_event` is called from one of the monitor's own."""
+    """A QMP connection. Commands may come from any thread.
+
+    :param on_event: called from one of the monitor's own.
+    """
 
     def __init__(self, channel: socket.socket, on_event: Callable[[str, Mapping[str, Any]], None]) -> None:
         self._channel = channel
@@ -182,7 +199,11 @@ class Monitor:
         self._reader.start()
 
     def execute(self, command: str, **arguments: Any) -> Any:
-        """QEMU's answer to a command. Raises QmpError if QEMU refuses it, Gone if QEMU ends."""
+        """Return QEMU's answer to a command.
+
+        :raises QmpError: QEMU refuses it.
+        :raises Gone: QEMU ends.
+        """
         reply: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._ready.wait()
         with self._lock:

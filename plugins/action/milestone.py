@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The action C(ec2_backup.ebs.milestone): report what a play has done, without touching a host."""
+"""The action ``ec2_backup.ebs.milestone``: report what a play has done, without touching a host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible carries no type
     _requires_connection = False
 
     def run(self, tmp=None, task_vars=None):
-        """Return the milestone in C(milestone), and its C(result) as C(set_stats) does.
+        """Return the milestone in ``milestone``, and its ``result`` as ``set_stats`` does.
 
         :raises AnsibleActionFail: the options are not valid.
         """

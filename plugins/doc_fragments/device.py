@@ -35,8 +35,8 @@ options:
     default: [/dev/sdf, /dev/xvdf]
   device_exact:
     description:
-      - The one name of the device on an image of another kind. Tried instead of O(device), and accepted even if its
-        size cannot be told there.
+      - The one name of the device, for images on which nothing else identifies it. Tried instead of O(device), and
+        accepted even if its size cannot be determined there.
     type: str
   timeout:
     description:

@@ -8,9 +8,8 @@ import os
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import flags
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._account import catalog, estimate, plan
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._account import leftovers as cleanup
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import flags, runs
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account import catalog, estimate, launch, plan
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device import find
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format import filters
 
@@ -44,12 +43,16 @@ class FilterModule:
             "aws_flags": _filter(flags.parse_aws_flags),
             "backup_plan": _filter(estimate.backup_plan),
             "catalog": _filter(catalog.entries),
-            "cleanup_progress": _filter(cleanup.progress),
             "device_candidates": _filter(find.device_candidates),
+            "expires": _filter(runs.expires),
             "filter_inverse": filter_inverse,
             "from_here": from_here,
             "launch_candidates": _filter(plan.launch_candidates),
+            "no_room": launch.no_room,
+            "run_id": _filter(runs.run_id),
             "ssh_flags": _filter(flags.parse_ssh_flags),
             "tag_value": _filter(plan.tag_value),
+            "usable_bytes": _filter(plan.usable_bytes),
+            "volume_bytes": _filter(plan.volume_bytes),
             "volume_gib": _filter(plan.volume_gib),
         }

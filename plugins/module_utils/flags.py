@@ -3,7 +3,7 @@
 """The two environment variables that carry options in another tool's spelling.
 
 EC2_BACKUP_FLAGS_AWS has options of ``aws ec2 run-instances``, EC2_BACKUP_FLAGS_SSH those of ``ssh``.
-Pure functions that turn the text into role variables, or raise ValueError with a sentence for the user.
+Pure functions that turn the text into role variables; the text of their errors is a sentence for the user.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ def _words(text: str | None, variable: str) -> list[str]:
 
 
 def _zone(value: str) -> str:
-    """Return the zone in ``AvailabilityZone=Z`` or its JSON form, as ``--placement`` takes it. Raises ValueError."""
+    """Return the zone in ``AvailabilityZone=Z`` or its JSON form, as ``--placement`` takes it.
+
+    :raises ValueError: there is something else in it.
+    """
     text = value.strip().strip("{}").replace('"', "").replace(":", "=")
     pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
     if len(pairs) == 1 and pairs[0][0].strip() == "AvailabilityZone" and pairs[0][2].strip():
@@ -65,9 +68,10 @@ def _zone(value: str) -> str:
 def parse_aws_flags(text: str | None) -> dict[str, str | list[str]]:
     """Return the role variables, and their values, that options of ``run-instances`` stand for.
 
-    ``text``: the value of EC2_BACKUP_FLAGS_AWS, quoted as for a shell; empty or None for no options. Of a repeated
-    option the last value counts. Raises ValueError for an option that is not mapped (the message lists those that are),
-    and for one without its value.
+    Of a repeated option the last value counts.
+
+    :param text: the value of EC2_BACKUP_FLAGS_AWS, quoted as for a shell; empty or None for no options.
+    :raises ValueError: an option is not mapped (the message lists those that are), or is without its value.
     """
     variables: dict[str, str | list[str]] = {}
     words = _words(text, "EC2_BACKUP_FLAGS_AWS")
@@ -100,8 +104,8 @@ def parse_aws_flags(text: str | None) -> dict[str, str | list[str]]:
 def parse_ssh_flags(text: str | None) -> list[str]:
     """Return the arguments for ssh in EC2_BACKUP_FLAGS_SSH. ``~/`` stays as it is: the host that runs ssh expands it.
 
-    Raises ValueError for bad quoting, for a word that is no option (ssh would take it for the host), and for an option
-    that cannot work with a stream on standard input.
+    :raises ValueError: the quoting is bad, a word is no option (ssh would take it for the host), or an option cannot
+        work with a stream on standard input.
     """
     words = _words(text, "EC2_BACKUP_FLAGS_SSH")
     # Letters of ssh(1) that take a value, from its synopsis (OpenSSH 9.9).

@@ -27,14 +27,15 @@ UNKNOWN = -1
 def encode(taken: int | None, moved: int) -> bytes:
     """Return the file's content: the same line twice, always of the same length, which replaces the last in one write.
 
-    ``taken``: bytes of the archive so far, None if not known; ``moved``: bytes that went over SSH so far.
+    :param taken: bytes of the archive so far, None if not known.
+    :param moved: bytes that went over SSH so far.
     """
     line = b"%020d %020d\n" % (UNKNOWN if taken is None else taken, moved)
     return line + line
 
 
 def decode(content: bytes) -> Count | None:
-    """Undo ``encode``. Return None for content that was read in mid-write, and for an empty file."""
+    """Return the counts in a file's content; None for content that was read in mid-write, and for an empty file."""
     line, again = content[: len(content) // 2], content[len(content) // 2 :]
     try:
         taken, moved = (int(number) for number in line.split())
@@ -66,9 +67,11 @@ def written_by(pid: int) -> int | None:
 
 
 class Meter:
-    """Calls ``count`` four times a second and writes what it returns: (bytes of the archive or None, bytes over SSH).
+    """Calls ``count`` four times a second and writes what it returns.
 
     Without EC2_BACKUP_PROGRESS it does nothing. It stops without an error if writing fails: it must not end a stream.
+
+    :param count: returns the bytes of the archive (None if not known), and the bytes over SSH.
     """
 
     def __init__(self, count: Callable[[], Count], path: str | None = None) -> None:

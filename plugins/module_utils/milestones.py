@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What a play of this collection reports while it runs: the one schema of its milestones.
 
-The action C(ec2_backup.ebs.milestone) validates its options with it, and docs/milestones.md describes it for programs
+The action ``ec2_backup.ebs.milestone`` validates its options with it, and docs/milestones.md describes it for programs
 that run the playbooks. Standard library only.
 """
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ACTION = "ec2_backup.ebs.milestone"
-"""The name of the action, as the events of a task have it in C(task_action)."""
+"""The name of the action, as the events of a task have it in ``task_action``."""
 
 KEY = "milestone"
 """Where the action's result holds what was said."""
@@ -36,6 +36,9 @@ PHASES = (
     "cleaning up",
     "looking for volumes",
 )
+
+MOVING = ("streaming", "restoring", "listing the files", "verifying")
+"""The phases in which the bytes of an archive are moved or read."""
 
 SPEC: dict[str, dict[str, Any]] = {
     "phase": {"type": "str", "choices": list(PHASES)},
@@ -82,7 +85,7 @@ RULES: dict[str, Any] = {
 
 
 def given(validated: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a validated milestone that were given, without the C(None) of those that were not."""
+    """Return the options of a validated milestone that were given, without the ``None`` of those that were not."""
     said = {}
     for name, option in SPEC.items():
         value, inner = validated.get(name), option.get("options")
@@ -95,7 +98,7 @@ def given(validated: Mapping[str, Any]) -> dict[str, Any]:
 def describe(said: Mapping[str, Any]) -> list[str]:
     """Return a milestone as lines for people, each printable.
 
-    :param said: the options that were given, as C(given) returns them.
+    :param said: the options that were given, as ``given`` returns them.
     """
     lines = []
     if "phase" in said:
@@ -134,4 +137,4 @@ def describe(said: Mapping[str, Any]) -> list[str]:
 
 def _printable(text: str) -> str:
     # Names of files and tags may hold anything, terminal control sequences too.
-    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.splitlines()))

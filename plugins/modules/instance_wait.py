@@ -68,6 +68,10 @@ zone:
   description: Its zone.
   returned: success
   type: str
+region:
+  description: The region that was asked.
+  returned: success
+  type: str
 """
 
 import contextlib
@@ -89,7 +93,7 @@ UNKNOWN = "unknown to EC2"
 
 
 def look(client, instance_id):
-    """The instance as DescribeInstances returns it, or an empty dictionary while EC2 does not know it."""
+    """Return the instance as DescribeInstances returns it, or an empty dictionary while EC2 does not know it."""
     try:
         found = client.describe_instances(InstanceIds=[instance_id])["Reservations"]
     except ClientError as error:
@@ -100,7 +104,10 @@ def look(client, instance_id):
 
 
 def picture(instance, params):
-    """What counts of an instance: C(state), C(zone), C(address), C(volume_id), and C(reason) for its state."""
+    """Return the facts about an instance that count here.
+
+    :returns: ``state``, ``zone``, ``address``, ``volume_id``, and ``reason`` for its state.
+    """
     volumes = {item["DeviceName"]: item["Ebs"]["VolumeId"] for item in instance.get("BlockDeviceMappings", [])}
     return {
         "state": instance.get("State", {}).get("Name", UNKNOWN),
@@ -112,7 +119,7 @@ def picture(instance, params):
 
 
 def equipped(seen, params):
-    """Whether it has its address, and its volume if it needs one."""
+    """Return whether it has its address, and its volume if it needs one."""
     return bool(seen["address"] and (seen["volume_id"] or not params["device_name"]))
 
 
@@ -132,7 +139,7 @@ def wait(client, params, clock=time.monotonic, sleep=time.sleep):
 
 
 def complaint(seen, params):
-    """What is wrong with the last picture, or an empty string."""
+    """Return what is wrong with the last picture, or an empty string."""
     if seen["state"] == "running" and seen["zone"] == params["zone"] and equipped(seen, params):
         return ""
     text = (
@@ -163,7 +170,9 @@ def main():
     wrong = complaint(seen, module.params)
     if wrong:
         module.fail_json(msg=wrong)
-    module.exit_json(changed=False, **{key: seen[key] for key in ("address", "volume_id", "zone")})
+    module.exit_json(
+        changed=False, region=module.region, **{key: seen[key] for key in ("address", "volume_id", "zone")}
+    )
 
 
 if __name__ == "__main__":

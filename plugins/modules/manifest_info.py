@@ -109,7 +109,7 @@ OPTIONS = {"local": "-l (ec2_backup_restore_local_filter)", "remote": "-r (ec2_b
 class Unreadable(Exception):
     """The volume cannot be read as a backup; the text is one line for the user.
 
-    ``found_bad``: the cause is the data on the volume.
+    :ivar found_bad: the cause is the data on the volume.
     """
 
     def __init__(self, text, found_bad=False):
@@ -118,9 +118,11 @@ class Unreadable(Exception):
 
 
 def describe(end, block, first):
-    """Return the manifest, or None for a volume of an older tool. Raises Unreadable.
+    """Return the manifest, or None for a volume of an older tool.
 
-    ``end``: the offset at which ``block`` ends; ``first``: the volume's first 64 KiB.
+    :param end: the offset at which ``block`` ends.
+    :param first: the volume's first 64 KiB.
+    :raises Unreadable: there is no backup on the volume, or none that can be used.
     """
     try:
         manifest = decode(block, end)
@@ -151,10 +153,14 @@ def describe(end, block, first):
 
 
 def inverse(side, recorded, given, identity=None, leave_encrypted=False):
-    """Return the command that undoes a filter, or an empty string if there is nothing to undo. Raises Unreadable.
+    """Return the command that undoes a filter, or an empty string if there is nothing to undo.
 
-    ``side``: ``local`` or ``remote``; ``recorded``: the filter in the manifest, or None; ``given``: the user's command;
-    ``identity``: the file with age's secret key; ``leave_encrypted``: as the option.
+    :param side: ``local`` or ``remote``.
+    :param recorded: the filter in the manifest, or None.
+    :param given: the user's command.
+    :param identity: the file with age's secret key.
+    :param leave_encrypted: as the option.
+    :raises Unreadable: the command is not known, or lacks what it needs.
     """
     if given or not recorded:
         return given or ""

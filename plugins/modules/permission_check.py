@@ -7,16 +7,69 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: permission_check
-short_description: Ask EC2 whether a run may do what it does once its instance is there
+short_description: Have EC2 check the calls of a run, and make nothing
 version_added: "0.1.0"
 description:
-  - Makes the calls of a run that come after the launch, with EC2's parameter C(DryRun), so that nothing is done.
+  - Makes the calls of a run with EC2's parameter C(DryRun), so that nothing is done.
+  - The launch is checked as a whole. EC2 checks permissions, image, subnet, groups, key pair, the type's zone and the
+    volume's figures; not quotas, capacity and the KMS key. Where a candidate is refused for a lack of room, the next is
+    checked.
   - What concerns a given volume is certain, and missing permissions for that are an error that names them.
-  - What concerns things that only the launch makes is asked with IDs that nobody has. A policy may allow it for what
-    the run tags and for nothing else, so a refusal of that is no error. It is told as RV(unsure).
+  - What concerns things that only the launch makes is asked with placeholder IDs. A policy may allow it for what the
+    run tags and for nothing else, so a refusal of that is no error. It is returned as RV(unsure).
 author:
   - The ec2-backup developers (@ec2-backup)
 options:
+  launch:
+    description: The launch.
+    type: dict
+    required: true
+    suboptions:
+      candidates:
+        description: Where to launch, the best first, each with C(instance_type), C(subnet_id) and C(zone).
+        type: list
+        elements: dict
+        required: true
+      image_id:
+        description: The image.
+        type: str
+        required: true
+      key_name:
+        description: A key pair for the image's own login.
+        type: str
+      security_group_ids:
+        description: The security groups. If there are none, the run makes its own group, which is checked too.
+        type: list
+        elements: str
+        default: []
+      public_ip:
+        description: Whether to ask for a public address.
+        type: bool
+        default: true
+      volume:
+        description: A new volume, as M(amazon.aws.ec2_instance) takes it in O(amazon.aws.ec2_instance#module:volumes).
+        type: dict
+      tags:
+        description: The tags of the instance and of its volumes.
+        type: dict
+        required: true
+  group:
+    description: The security group that the run would make.
+    type: dict
+    required: true
+    suboptions:
+      name:
+        description: Its name.
+        type: str
+        required: true
+      vpc_id:
+        description: Its VPC.
+        type: str
+        required: true
+      tags:
+        description: Its tags.
+        type: dict
+        required: true
   volume_id:
     description: The given volume; a new one is meant if it is not named.
     type: str
@@ -32,10 +85,6 @@ options:
     type: list
     elements: str
     default: []
-  own_group:
-    description: Whether the run makes a security group of its own.
-    type: bool
-    required: true
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -47,16 +96,33 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Check what the run needs on the given volume, and to clean up
+- name: Check what a run would do
   ec2_backup.ebs.permission_check:
+    launch:
+      candidates:
+        - {instance_type: t3.small, subnet_id: subnet-0123456789abcdef0, zone: us-east-1a}
+      image_id: ami-0123456789abcdef0
+      tags: {Name: a backup}
+    group:
+      name: ec2-backup-20261122t184500z-1f2e3d4c
+      vpc_id: vpc-0123456789abcdef0
+      tags: {ec2-backup:run-id: 20261122t184500z-1f2e3d4c}
     volume_id: vol-0123456789abcdef0
     device: /dev/sdf
     tags:
       ec2-backup:status: writing
-    own_group: true
 """
 
 RETURN = r"""
+candidate:
+  description: The first candidate that EC2 does not refuse.
+  returned: success
+  type: dict
+region:
+  description: The region that was asked.
+  returned: success
+  type: str
+  sample: us-east-1
 allowed:
   description: The permissions that there are.
   returned: success
@@ -74,7 +140,10 @@ import contextlib
 import functools
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from ansible_collections.amazon.aws.plugins.module_utils.tagging import ansible_dict_to_boto3_tag_list
+from ansible_collections.amazon.aws.plugins.module_utils.tagging import (
+    ansible_dict_to_boto3_tag_list,
+    boto3_tag_specifications,
+)
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import (
     BUSY,
@@ -82,26 +151,76 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors imp
     patiently,
     rehearse,
 )
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.launch import NO_ROOM, no_room, request
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
 
 BUSY_SECONDS = 30
-# IDs that nobody has.
+# Placeholder IDs.
 NO_INSTANCE = "i-00000000000000000"
 NO_VOLUME = "vol-00000000000000000"
 NO_GROUP = "sg-00000000000000000"
 SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "192.0.2.1/32"}]}
 
 
+class NoRoom(Exception):
+    """EC2 refuses every candidate for a lack of room; the text lists them."""
+
+
+def check(method, **arguments):
+    """Have EC2 check a call of the client; try again for half a minute while EC2 is too busy.
+
+    :raises ClientError: what EC2 would refuse the call for.
+    """
+    patiently(functools.partial(rehearse, method, **arguments), BUSY, BUSY_SECONDS)
+
+
+def check_launch(client, launch):
+    """Have EC2 check the launch; return the first candidate that it does not refuse.
+
+    :raises ClientError: EC2 refuses the launch.
+    :raises NoRoom: EC2 refuses every candidate for a lack of room.
+    """
+    tried = []
+    specifications = boto3_tag_specifications(launch["tags"], ["instance", "volume"])
+    for candidate in launch["candidates"]:
+        try:
+            check(client.run_instances, TagSpecifications=specifications, **request(launch, candidate))
+        except ClientError as error:
+            if error_code(error) not in NO_ROOM:
+                raise
+            tried.append(dict(candidate, code=error_code(error)))
+        else:
+            return candidate
+    raise NoRoom(no_room(tried))
+
+
+def check_group(client, group):
+    """Have EC2 check that the run's security group can be made.
+
+    :raises ClientError: EC2 refuses it.
+    """
+    check(
+        client.create_security_group,
+        GroupName=group["name"],
+        Description="One run of ec2-backup",
+        VpcId=group["vpc_id"],
+        TagSpecifications=boto3_tag_specifications(group["tags"], ["security-group"]),
+    )
+
+
 def questions(params):
-    """What is asked, in the order of a run: (permission, method of the client, arguments, whether that is certain)."""
-    given = params["volume_id"]
+    """Return what is asked, in the order of a run.
+
+    :returns: (permission, method of the client, arguments, whether that is certain) of each question.
+    """
+    given, own_group = params["volume_id"], not params["launch"]["security_group_ids"]
     volume = given or NO_VOLUME
     tags = ansible_dict_to_boto3_tag_list(params["tags"])
     taken = [{"Key": key} for key in params["tags_taken"]]
     wanted = []
-    if params["own_group"]:
+    if own_group:
         rule = {"GroupId": NO_GROUP, "IpPermissions": [SSH]}
         wanted.append(("AuthorizeSecurityGroupIngress", "authorize_security_group_ingress", rule, False))
     if given:
@@ -113,18 +232,20 @@ def questions(params):
         ("DetachVolume", "detach_volume", {"VolumeId": volume, "InstanceId": NO_INSTANCE}, False),
         ("TerminateInstances", "terminate_instances", {"InstanceIds": [NO_INSTANCE]}, False),
     ]
-    if params["own_group"]:
+    if own_group:
         wanted.append(("DeleteSecurityGroup", "delete_security_group", {"GroupId": NO_GROUP}, False))
     return [("ec2:" + action, method, arguments, certain) for action, method, arguments, certain in wanted]
 
 
 def ask(client, params):
-    """Ask; return (permissions that there are, those that are missing, those that are not certain with EC2's code)."""
+    """Ask EC2 about each permission.
+
+    :returns: the permissions that there are, those that are missing, and those that are not certain with EC2's code.
+    """
     allowed, missing, unsure = [], [], []
     for permission, method, arguments, certain in questions(params):
-        call = functools.partial(rehearse, getattr(client, method), **arguments)
         try:
-            patiently(call, BUSY, BUSY_SECONDS)
+            check(getattr(client, method), **arguments)
         except ClientError as error:
             if not certain:
                 unsure.append({"permission": permission, "code": error_code(error)})
@@ -138,29 +259,58 @@ def ask(client, params):
 
 
 def main():
+    text, needed, mapping = {"type": "str"}, {"type": "str", "required": True}, {"type": "dict", "required": True}
     module = AnsibleAWSModule(
         argument_spec={
-            "volume_id": {"type": "str"},
-            "device": {"type": "str"},
-            "tags": {"type": "dict", "required": True},
+            "launch": {
+                "type": "dict",
+                "required": True,
+                "options": {
+                    "candidates": {"type": "list", "elements": "dict", "required": True},
+                    "image_id": needed,
+                    "key_name": {"type": "str", "no_log": False},
+                    "security_group_ids": {"type": "list", "elements": "str", "default": []},
+                    "public_ip": {"type": "bool", "default": True},
+                    "volume": {"type": "dict"},
+                    "tags": mapping,
+                },
+            },
+            "group": {
+                "type": "dict",
+                "required": True,
+                "options": {"name": needed, "vpc_id": needed, "tags": mapping},
+            },
+            "volume_id": text,
+            "device": text,
+            "tags": mapping,
             "tags_taken": {"type": "list", "elements": "str", "default": [], "no_log": False},
-            "own_group": {"type": "bool", "required": True},
         },
         required_by={"volume_id": ("device",)},
         supports_check_mode=True,
     )
+    params, client = module.params, module.client("ec2")
+    allowed = ["ec2:RunInstances"]
     try:
-        allowed, missing, unsure = ask(module.client("ec2"), module.params)
+        if not params["launch"]["security_group_ids"]:
+            what = "Security group {name} could not be made".format(**params["group"])
+            check_group(client, params["group"])
+            allowed.append("ec2:CreateSecurityGroup")
+        what = "The instance was not launched"
+        candidate = check_launch(client, params["launch"])
+        what = "The permissions could not be checked"
+        further, missing, unsure = ask(client, params)
+    except NoRoom as error:
+        module.fail_json(msg=f"{what}: {error}")
     except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg="The permissions could not be checked")
+        module.fail_json_aws(error, msg=what)
     if missing:
         module.fail_json(
             msg="Volume {} could not be written to: you are not authorised for {} on it. Add that to the policy of "
             "these credentials; docs/iam-policy.json has all that ec2-backup needs.".format(
-                module.params["volume_id"], ", ".join(missing)
+                params["volume_id"], ", ".join(missing)
             )
         )
-    module.exit_json(changed=False, allowed=allowed, unsure=unsure)
+    module.exit_json(changed=False, candidate=candidate, region=module.region, allowed=allowed + further, unsure=unsure)
 
 
 if __name__ == "__main__":

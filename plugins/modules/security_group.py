@@ -10,9 +10,8 @@ module: security_group
 short_description: A security group that lets one address in by SSH
 version_added: "0.1.0"
 description:
-  - Makes a security group with a single rule, TCP port 22 from O(cidr), or deletes it.
-  - Each try is bounded by O(timeout). M(amazon.aws.ec2_security_group) retries a throttled deletion for five minutes,
-    waits three seconds after the creation, and lists all groups of the account.
+  - Makes a security group with a single rule, TCP port 22 from O(cidr). M(ec2_backup.ebs.run_end) deletes it.
+  - M(amazon.aws.ec2_security_group) waits three seconds after the creation, and lists all groups of the account.
 author:
   - The ec2-backup developers (@ec2-backup)
 options:
@@ -24,17 +23,14 @@ options:
     description: The VPC.
     type: str
     required: true
-  state:
-    description: Whether it is to be there.
-    type: str
-    choices: [present, absent]
-    default: present
   description:
     description: What it is for.
     type: str
+    required: true
   cidr:
     description: Who may come in, such as V(203.0.113.7/32).
     type: str
+    required: true
   rule_description:
     description: What the rule is for.
     type: str
@@ -43,9 +39,7 @@ options:
     type: dict
     default: {}
   timeout:
-    description:
-      - The seconds for which what passes by itself is tried again, such as an instance that still holds on to the group
-        and calls that EC2 is too busy for.
+    description: The seconds for which a call that EC2 is too busy for is tried again.
     type: int
     default: 60
 extends_documentation_fragment:
@@ -55,7 +49,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     description:
-      - Asks EC2 to check the same calls, and to do nothing (C(DryRun)). The rule is not checked, having no group yet.
+      - Asks EC2 to check the same call, and to do nothing (C(DryRun)). The rule is not checked, having no group yet.
     support: full
 """
 
@@ -66,17 +60,11 @@ EXAMPLES = r"""
     description: One run of ec2-backup
     vpc_id: vpc-0123456789abcdef0
     cidr: 203.0.113.7/32
-
-- name: Delete the group when its last instance has let go of it
-  ec2_backup.ebs.security_group:
-    name: ec2-backup-20261122t184500z-1f2e3d4c
-    vpc_id: vpc-0123456789abcdef0
-    state: absent
 """
 
 RETURN = r"""
 group_id:
-  description: The group; an empty string where there is none to delete, and in check mode where none was made.
+  description: The group; an empty string in check mode if there is none yet.
   returned: success
   type: str
 """
@@ -98,14 +86,14 @@ with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
 
 
 def find(client, name, vpc_id):
-    """The group's ID, or an empty string."""
+    """Return the group's ID, or an empty string."""
     filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc_id]}]
     found = client.describe_security_groups(Filters=filters)["SecurityGroups"]
     return found[0]["GroupId"] if found else ""
 
 
 def group(params):
-    """The arguments of CreateSecurityGroup."""
+    """Return the arguments of CreateSecurityGroup."""
     wanted = {"GroupName": params["name"], "Description": params["description"], "VpcId": params["vpc_id"]}
     if params["tags"]:
         wanted["TagSpecifications"] = boto3_tag_specifications(params["tags"], ["security-group"])
@@ -139,43 +127,19 @@ def let_in(client, group_id, params):
 
 
 def present(client, params):
-    """Returns (changed, group ID)."""
+    """Make the group and its rule as far as they are missing; return (changed, group ID)."""
     changed, group_id = patiently(lambda: create(client, params), BUSY, params["timeout"])
     # EC2 may not know at once what it has just made.
     passing = (*BUSY, "InvalidGroup.NotFound")
     return patiently(lambda: let_in(client, group_id, params), passing, params["timeout"]) or changed, group_id
 
 
-def absent(client, params):
-    """Returns (changed, group ID)."""
-
-    def delete():
-        group_id = find(client, params["name"], params["vpc_id"])
-        if group_id:
-            try:
-                client.delete_security_group(GroupId=group_id)
-            except ClientError as error:
-                if error_code(error) != "InvalidGroup.NotFound":
-                    raise
-        return bool(group_id), group_id
-
-    return patiently(delete, (*BUSY, "DependencyViolation"), params["timeout"])
-
-
 def present_checked(client, params):
-    """Returns what C(present) would, and changes nothing."""
+    """Return what ``present`` would, and change nothing."""
     found = find(client, params["name"], params["vpc_id"])
     if not found:
         patiently(lambda: rehearse(client.create_security_group, **group(params)), BUSY, params["timeout"])
     return not found, found
-
-
-def absent_checked(client, params):
-    """Returns what C(absent) would, and changes nothing."""
-    found = find(client, params["name"], params["vpc_id"])
-    if found:
-        patiently(lambda: rehearse(client.delete_security_group, GroupId=found), BUSY, params["timeout"])
-    return bool(found), found
 
 
 def main():
@@ -183,24 +147,19 @@ def main():
         argument_spec={
             "name": {"type": "str", "required": True},
             "vpc_id": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "description": {"type": "str"},
-            "cidr": {"type": "str"},
+            "description": {"type": "str", "required": True},
+            "cidr": {"type": "str", "required": True},
             "rule_description": {"type": "str"},
             "tags": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 60},
         },
-        required_if=[("state", "present", ["description", "cidr"])],
         supports_check_mode=True,
     )
-    doing = {"present": ("made", present), "absent": ("deleted", absent)}
-    if module.check_mode:
-        doing = {"present": ("made", present_checked), "absent": ("deleted", absent_checked)}
-    verb, act = doing[module.params["state"]]
+    act = present_checked if module.check_mode else present
     try:
         changed, group_id = act(module.client("ec2"), module.params)
     except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg="Security group {} could not be {}".format(module.params["name"], verb))
+        module.fail_json_aws(error, msg="Security group {} could not be made".format(module.params["name"]))
     module.exit_json(changed=changed, group_id=group_id)
 
 

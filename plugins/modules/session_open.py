@@ -122,7 +122,10 @@ ARGUMENTS = {
 
 
 def make_key(module: AnsibleModule, path: str, comment: str) -> str:
-    """Make an ed25519 key pair without a passphrase at ``path``; return the public key. Raises OSError."""
+    """Make an ed25519 key pair without a passphrase at ``path``; return the public key.
+
+    :raises OSError: ssh-keygen failed.
+    """
     keygen = module.get_bin_path("ssh-keygen")
     argv = [keygen, "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path]
     returncode, out, err = module.run_command(argv, expand_user_and_vars=False)
@@ -133,7 +136,11 @@ def make_key(module: AnsibleModule, path: str, comment: str) -> str:
 
 
 def open_session(module: AnsibleModule, directory: str) -> dict[str, Any]:
-    """Make the files of the session in ``directory``; return the module's result. Raises OSError, ValueError."""
+    """Make the files of the session in ``directory``; return the module's result.
+
+    :raises OSError: a file cannot be written, or ssh-keygen failed.
+    :raises ValueError: a key file is not what ssh-keygen writes.
+    """
     run_id = module.params["run_id"]
     pinned = module.params["host_key_checking"] == "pinned"
     offered = module.params["offer_client_key"]

@@ -11,6 +11,8 @@ short_description: Find a snapshot of an EBS volume
 version_added: "0.1.0"
 description:
   - Looks for a snapshot by its ID in the configured region. It may belong to another account that shares it.
+  - M(amazon.aws.ec2_snapshot_info) asks in addition with whom the snapshot is shared, which EC2 tells to the snapshot's
+    owner alone. So it fails for a snapshot that another account shares.
   - Changes nothing.
 author:
   - The ec2-backup developers (@ec2-backup)
@@ -37,6 +39,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+region:
+  description: The region that was asked.
+  returned: success
+  type: str
+  sample: us-east-1
 snapshot:
   description: The snapshot.
   returned: success
@@ -68,11 +75,7 @@ with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
 
 
 def find(client, snapshot_id):
-    """The snapshot as EC2 describes it, or None where this region has no such snapshot.
-
-    Not M(amazon.aws.ec2_snapshot_info): that one breaks down over a snapshot that is not there (seen with 10.1.2), and
-    asks with whom it is shared, which needs one more permission and is no business of ours.
-    """
+    """Return the snapshot as EC2 describes it, or None where this region has no such snapshot."""
     try:
         return client.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"][0]
     except ClientError as error:
@@ -96,7 +99,7 @@ def main():
             msg=f"Snapshot {snapshot_id} was not found in {module.region}: name one of this region, or another region."
         )
     told = {key: snapshot[key] for key in ("SnapshotId", "State", "VolumeSize", "Encrypted")}
-    module.exit_json(changed=False, snapshot=camel_dict_to_snake_dict(told))
+    module.exit_json(changed=False, region=module.region, snapshot=camel_dict_to_snake_dict(told))
 
 
 if __name__ == "__main__":

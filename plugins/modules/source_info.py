@@ -46,7 +46,7 @@ options:
     type: str
   compress:
     description:
-      - V(zstd), V(gzip), V(xz), V(lz4) or V(bzip2), perhaps with a level, as in V(zstd:19), in place of
+      - V(zstd), V(gzip), V(xz), V(lz4) or V(bzip2), optionally with a level, as in V(zstd:19), in place of
         O(local_filter).
     type: str
   encrypt:
@@ -176,7 +176,11 @@ TRIAL_SECONDS = 60
 
 
 def check_filter(asked):
-    """Return the local filter. One of ours is tried with empty input. Raises SourceError, FilterError."""
+    """Return the local filter. One that ec2-backup composed itself is tried with empty input.
+
+    :raises FilterError: the options contradict each other, or name no filter.
+    :raises SourceError: a program of the filter is not installed, or the filter fails.
+    """
     named = compose(asked["compress"] or "", asked["encrypt"] or "")
     given = asked["local_filter"] or ""
     if named and given:
@@ -195,13 +199,16 @@ def check_filter(asked):
 
 
 def _is_command(program):
-    """Return whether a shell can run it, as a program or as a builtin."""
+    """Return whether a shell can run this, as a program or as a builtin."""
     argv = ["sh", "-c", 'command -v "$1" >/dev/null', "sh", program]
     return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def _try(command):
-    """Run a filter with empty input, so that an unknown recipient fails now and not in the middle of the stream."""
+    """Run a filter with empty input, so that an unknown recipient fails now and not in the middle of the stream.
+
+    :raises SourceError: it failed, or did not end in time.
+    """
     try:
         done = subprocess.run(
             ["sh", "-c", command],
@@ -219,14 +226,17 @@ def _try(command):
 
 
 def own_directories():
-    """Return the directory of the wrapper's run, if the wrapper runs us: its files change during the backup."""
+    """Return the directory of the wrapper's run, if the wrapper runs this module: its files change during the run."""
     above = os.path.dirname(os.environ.get("TMPDIR", ""))
     name = os.path.basename(above)
     return [above] if name.startswith("ec2-backup-") and os.path.isfile(os.path.join(above, "lock")) else []
 
 
 def choose(path, asked):
-    """Return the selection, and notices about it. Raises SourceError."""
+    """Return the selection, and notices about it.
+
+    :raises SourceError: a pattern is not valid, or a file of patterns cannot be read.
+    """
     patterns = list(asked["exclude"])
     for file in asked["exclude_from"]:
         patterns += read_patterns(file)
@@ -244,7 +254,11 @@ def choose(path, asked):
 
 
 def planned(length, command, asked):
-    """Return the bytes to plan for, and the least number of bytes, of an archive of ``length`` behind a filter."""
+    """Return the bytes to plan for, and the least number of bytes.
+
+    :param length: of the archive, in bytes.
+    :param command: the filter behind it; empty if there is none.
+    """
     if not command:
         return length, length
     return length + length // 100, length if not asked["compress"] and asked["encrypt"] else 0

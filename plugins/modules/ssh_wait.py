@@ -23,9 +23,13 @@ options:
     required: true
   timeout:
     description:
-      - The seconds after which to give up.
+      - The seconds after which the module fails.
     type: float
     default: 300
+  total:
+    description:
+      - The seconds that the message of a failure names, if the instance was waited for before. O(timeout) by default.
+    type: float
   interval:
     description:
       - The seconds from the start of one attempt to the start of the next. An attempt that takes longer is not ended.
@@ -78,6 +82,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.ssh import ex
 ARGUMENTS = {
     "ssh": {"type": "list", "elements": "str", "required": True},
     "timeout": {"type": "float", "default": 300},
+    "total": {"type": "float"},
     "interval": {"type": "float", "default": 0.5},
 }
 
@@ -86,7 +91,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS)
     try:
         ssh = expand_arguments(module.params["ssh"])
-        found = wait_for_login(ssh, module.params["timeout"], module.params["interval"])
+        found = wait_for_login(ssh, *(module.params[key] for key in ("timeout", "interval", "total")))
     except WaitError as error:
         module.fail_json(msg=str(error), elapsed=error.elapsed, attempts=error.attempts, stderr=error.stderr)
     module.exit_json(changed=False, **found)

@@ -232,7 +232,10 @@ class Reader:
                 self.unwritten = error
 
     def finish(self):
-        """Close the listing; raise StreamError if not all of it could be written."""
+        """Close the listing.
+
+        :raises StreamError: not all of it could be written.
+        """
         if self.output is None:
             return
         try:
@@ -301,7 +304,11 @@ def trouble(asked, reader, received):
 def run(asked):
     """Read the archive from the volume; return the module's result.
 
-    Raises StreamError, TargetError, SourceError, OSError and Interrupted.
+    :raises StreamError: the archive did not come, or is not what was backed up.
+    :raises TargetError: nothing can be restored to the directory.
+    :raises SourceError: the directory cannot be compared.
+    :raises OSError: a file of this host cannot be used.
+    :raises Interrupted: a signal ended the work.
     """
     script = send_script(
         asked["volume_id"],

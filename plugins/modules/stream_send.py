@@ -161,10 +161,10 @@ stderr_of:
   sample: {"ssh": "Connection closed by remote host"}
 """
 
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import times
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import ARGUMENTS, remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.write import write_script
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.manifest import encode, writing
@@ -179,7 +179,10 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERS
 
 
 def write_manifest(asked, sent, path):
-    """Write the manifest of the stream that was sent, and return it. Raises StreamError."""
+    """Write the manifest of the stream that was sent, and return it.
+
+    :raises StreamError: it was not written.
+    """
     inverses = {side: asked["manifest"][side + "_inverse"] for side in ("local", "remote")}
     return write(asked, sent, {"host": asked["host"], "path": path}, inverses)
 
@@ -206,7 +209,7 @@ def main() -> None:
     interruptible("the volume holds no complete backup")
     try:
         path = check_directory(asked["path"])
-        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        started = times.stamp()
         block = writing(run_id=asked["run_id"], host=asked["host"], path=path, started=started, version=VERSION)
         script = write_script(
             asked["volume_id"],

@@ -92,7 +92,10 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.target import
 
 
 def check_programs(programs: list[str]) -> None:
-    """Raise TargetError if one of the programs is not installed."""
+    """Check that these programs are installed.
+
+    :raises TargetError: one of them is not.
+    """
     for program in programs:
         if shutil.which(program) is None:
             raise TargetError(
@@ -101,7 +104,10 @@ def check_programs(programs: list[str]) -> None:
 
 
 def check_identity(identity: str) -> None:
-    """Raise TargetError if the file of an age identity cannot be read."""
+    """Check that the file of an age identity can be read.
+
+    :raises TargetError: it cannot.
+    """
     try:
         with open(identity, "rb") as file:
             file.read(1)

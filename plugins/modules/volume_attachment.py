@@ -85,12 +85,12 @@ with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
 
 
 def to_instance(volume, instance_id):
-    """The volume's attachment to that instance, or None."""
+    """Return the volume's attachment to that instance, or None."""
     return next((item for item in live_attachments(volume) if item["InstanceId"] == instance_id), None)
 
 
 def attach(module, client, volume, describe):
-    """Returns (changed, volume)."""
+    """Attach the volume if it is not attached; return (changed, volume)."""
     volume_id, instance_id, device = (module.params[key] for key in ("volume_id", "instance_id", "device"))
     mine = to_instance(volume, instance_id)
     if mine and mine["Device"] != device:
@@ -117,7 +117,7 @@ def attach(module, client, volume, describe):
 
 
 def detach(module, client, volume, describe):
-    """Returns (changed, volume)."""
+    """Detach the volume if it is attached; return (changed, volume)."""
     volume_id, instance_id = (module.params[key] for key in ("volume_id", "instance_id"))
     mine = to_instance(volume, instance_id)
     if not mine and live_attachments(volume):

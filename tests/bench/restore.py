@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-# Copyright: (c) 2026, the ec2-backup developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# Copyright (c) 2026 the ec2-backup authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The restoring module against the best pipeline by hand: `ssh -c aes128-gcm dd bs=1M direct | tar -b 256 -x`.
 
 As stream.py in the other direction: over an sshd of its own on the loopback, from a loop device on a file in memory,

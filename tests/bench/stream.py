@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-# Copyright: (c) 2026, the ec2-backup developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# Copyright (c) 2026 the ec2-backup authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The stream module against the same pipeline by hand: `tar -b 2048 | ssh -c aes128-gcm | dd bs=1M direct fsync`.
 
 Over an sshd of its own on the loopback, onto a loop device on a file in memory, with data that does not compress. The

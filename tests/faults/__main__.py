@@ -28,7 +28,7 @@ def chosen(arguments: argparse.Namespace) -> Iterator[Case]:
 
 
 def reproduce(case: Case, plant: str | None) -> str:
-    """The command that plays a case again."""
+    """The command that repeats a case."""
     planted = f" PLANT={plant}" if plant else ""
     return f"make faults SEED={case.seed} ONLY={case.kind} CASE={case.variant}{planted}"
 
@@ -44,7 +44,7 @@ def line(index: int, case: Case, verdict: Verdict) -> str:
 
 
 def table(results: Iterable[tuple[Case, Verdict]]) -> str:
-    """What was tried, and what was broken, kind by kind."""
+    """A table: how many cases of each kind were tried, missed and violated."""
     tried: dict[str, list[Verdict]] = collections.defaultdict(list)
     for case, verdict in results:
         tried[case.kind].append(verdict)
@@ -59,14 +59,20 @@ def table(results: Iterable[tuple[Case, Verdict]]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    result = argparse.ArgumentParser(prog="python -m tests.faults", description="Break backups, and look what is left.")
+    result = argparse.ArgumentParser(
+        prog="python -m tests.faults", description="Break backups, and check what is left."
+    )
     result.add_argument("--count", type=int, default=200, metavar="N", help="how many cases (default: 200)")
     result.add_argument("--first", type=int, default=0, metavar="I", help="the first of them (default: 0)")
-    result.add_argument("--seed", type=int, default=1, metavar="S", help="what all decisions follow from (default: 1)")
+    result.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="decides everything about the cases (default: 1)"
+    )
     result.add_argument("--only", choices=sorted(cases.KINDS), metavar="KIND", help="only cases of this kind")
     result.add_argument("--case", type=int, metavar="K", help="only this one of the kind, as the report names it")
     result.add_argument("--jobs", type=int, default=2, metavar="J", help="how many at a time (default: 2)")
-    result.add_argument("--plant", choices=sorted(product.PLANTS), help="break the product first: it must be noticed")
+    result.add_argument(
+        "--plant", choices=sorted(product.PLANTS), help="break the product first: the campaign must notice it"
+    )
     result.add_argument("--product", type=Path, default=stage.CHECKOUT, help="the checkout to test (default: this one)")
     result.add_argument("--keep", type=Path, metavar="DIR", help="keep what cases with violations leave, in DIR")
     result.add_argument("--list", action="store_true", help="show the cases and play none")

@@ -1,4 +1,4 @@
-"""From (seed, kind, variant) to a case: everything that is decided, and nothing that is done. Pure."""
+"""Makes a case from seed, kind and variant: decides what is done, and does nothing itself."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 MB = 1_000_000
 
-# How to see from outside that a run has come to a point. `text` is part of a task's name, which the wrapper says with
-# --verbose and ansible-playbook on its stdout; `call` an API action in the lab's log, `tag` a value it must carry.
+# How to see from outside that a run has come to a point. `text` is part of a task's name, which the wrapper prints with
+# --verbose and ansible-playbook prints on stdout; `call` an API action in the lab's log, `tag` a value it must carry.
 EVENTS: dict[str, dict[str, str]] = {
     "start": {},
     "measuring": {"text": "measure the directory"},
@@ -36,10 +36,13 @@ PHASES = [name for name in EVENTS if name not in ("then", "attaching")]
 AFTER_THE_STREAM = ("tagging", "detaching", "terminating", "ending")
 
 POLITE = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+# By amazon.aws.ec2_instance, after the launch (DescribeInstanceAttribute twice, for two attributes).
+CALLED_ONCE = ("DescribeInstanceStatus", "DescribeInstanceAttribute")
 ALL_ACTIONS = (
     *("DescribeSubnets", "GetParameter", "DescribeSecurityGroups", "DescribeTags"),
     *("CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances", "DescribeInstances", "CreateTags"),
     *("DeleteTags", "DescribeVolumes", "AttachVolume", "DetachVolume", "TerminateInstances", "DeleteSecurityGroup"),
+    *CALLED_ONCE,
 )
 EARLY = (
     *("DescribeSubnets", "GetParameter"),
@@ -54,9 +57,10 @@ DENIED = ("UnauthorizedOperation",)
 EXPIRED = ("RequestExpired", "ExpiredToken")
 
 USUAL_SECONDS = 240.0
-# Where botocore backs off, and the product waits until EC2 is less busy: 300 s for a launch, and then to clean up.
+# For cases in which botocore backs off, and the run waits until EC2 is less busy: 300 s for a launch, then the cleanup.
 LONG_SECONDS = 540.0
-# The watchdog's patience where nobody else is left. A loaded machine takes long from the boot to the first login.
+# The watchdog's idle limit in cases in which only the watchdog is left. On a loaded machine it is long from the boot to
+# the first login.
 IDLE_SECONDS = 15
 # ... so long that the watchdog may have ended the instance by then, and the run waits for SSH in vain.
 READY_SECONDS = 60
@@ -127,15 +131,15 @@ class Case:
     disk: int = 0
     """Bytes of the file system for temporary files; 0: the machine's."""
     orphaned: bool = False
-    """Whether whoever should clean up is killed, so that only the instance's watchdog is left, and then ``cleanup``."""
+    """Whether all that could clean up is killed, so that only the instance's watchdog is left, and then ``cleanup``."""
     api_down: bool = False
     """Whether EC2 may be refusing or silent when the run cleans up, so that it cannot know that nothing is left."""
     changing: tuple[str, ...] = ()
     """What of the source changes while it is read, relative to it."""
     winners: int = 0
-    """How many of the runs must succeed; 0: their statuses say it all."""
+    """How many of the runs must succeed; 0: only their statuses are checked."""
     idle: int = 0
-    """The watchdog's patience in seconds; 0: the default, which is longer than any case."""
+    """The watchdog's idle limit in seconds; 0: the default, which is longer than any case."""
     seconds: float = USUAL_SECONDS
     """After which a run counts as hung."""
 
@@ -166,11 +170,11 @@ def words_of(faults: dict[str, Any]) -> str:
 
 Maker = Callable[["Draw"], dict[str, Any]]
 KINDS: dict[str, tuple[int, Maker]] = {}
-"""Each kind's weight in the campaign, and what makes its cases."""
+"""Each kind's weight in the campaign, and the function that makes its cases."""
 
 
 class Draw:
-    """The decisions of one case. The same seed, kind and variant always draw the same."""
+    """The random decisions of one case. The same seed, kind and variant always give the same decisions."""
 
     def __init__(self, seed: int, kind: str, variant: int) -> None:
         self.seed, self.kind, self.variant = seed, kind, variant
@@ -181,7 +185,7 @@ class Draw:
         return self.random.choice(choices)
 
     def each(self, *dimensions: Any) -> Any:
-        """The variant's cell of the product, in an order that the seed shuffles: all cells before any comes again."""
+        """The variant's combination of these, in an order by the seed; all are used before any is repeated."""
         cells = list(itertools.product(*dimensions))
         random.Random(f"{self.seed}/{self.kind}").shuffle(cells)
         return cells[self.variant % len(cells)]
@@ -206,7 +210,7 @@ class Draw:
 
 
 def kind(name: str, weight: int = 1) -> Callable[[Maker], Maker]:
-    """Register what makes the cases of a kind."""
+    """Register the function that makes the cases of a kind."""
 
     def register(maker: Maker) -> Maker:
         KINDS[name] = (weight, maker)
@@ -251,7 +255,7 @@ def status_of(name: str) -> int:
 
 
 def launch_delay(draw: Draw, phase: str) -> dict[str, Any]:
-    """Now and then RunInstances takes long, so that the signal falls into the call and the instance comes after it."""
+    """Sometimes RunInstances takes long, so that the signal comes during the call and the instance is made after it."""
     if phase in ("launching", "group") and draw.one(True, True, False):
         return {"api": [{"action": "RunInstances", "always": True, "delay": draw.between(1.0, 2.5)}]}
     return {}
@@ -261,7 +265,7 @@ def signalled(draw: Draw, phase: str, target: str, names: tuple[str, ...], **mor
     """A run that gets signals, the first of them in a phase."""
     to_us = target in ("wrapper", "group", "everything")
     late = (0, 3) if phase in AFTER_THE_STREAM else ()
-    # Ansible is deaf to SIGHUP: ansible-runner spawns it with ignore_sighup. Who hangs up ends the wrapper as well.
+    # Ansible ignores SIGHUP: ansible-runner spawns it with ignore_sighup. A real hangup ends the wrapper as well.
     on_ansible = (0,) if names[0] == "SIGHUP" else (1, *late)
     statuses = late if to_us else on_ansible
     steps = [Step(draw.at(phase), "signal", target, names[0])]
@@ -312,7 +316,7 @@ def _(draw: Draw) -> dict[str, Any]:
 
 
 def killed(draw: Draw, phase: str, target: str) -> dict[str, Any]:
-    """A run that nobody is left to clean up after."""
+    """A run that is killed with all that could clean up after it."""
     made = signalled(draw, phase, target, ("SIGKILL",), orphaned=True, idle=IDLE_SECONDS)
     (run,) = made["runs"]
     times = (f"ec2_backup_idle_timeout={IDLE_SECONDS}", f"ec2_backup_ready_timeout={READY_SECONDS}")
@@ -333,7 +337,7 @@ def _(draw: Draw) -> dict[str, Any]:
 
 
 def stream_broken(draw: Draw, target: str, name: str, **more: Any) -> dict[str, Any]:
-    """A run one of whose processes, here or there, gets a signal in mid-stream."""
+    """A run one of whose processes, on the host or on the instance, gets a signal while it streams."""
     door, volume = draw.each(("wrapper", "wrapper", "playbook"), ("new", "given", "used"))
     run = RunPlan(door, volume, gate=draw.gate(), statuses=(1,) if door == "wrapper" else (2,))
     return {"runs": (run,), "steps": (Step(draw.at("streaming"), "signal", target, name),), "large": 8 * MB, **more}
@@ -368,7 +372,7 @@ def _(draw: Draw) -> dict[str, Any]:
 @kind("volume-full")
 def _(draw: Draw) -> dict[str, Any]:
     (door, volume) = draw.each(("wrapper", "playbook"), ("new", "given", "used"))
-    # More than the volume's GiB, which no check could foresee.
+    # More than the volume's GiB: no check can know that before the stream.
     inflate = "cat; head -c 1100000000 /dev/zero"
     run = RunPlan(door, volume, local_filter=inflate, statuses=(1,) if door == "wrapper" else (2,))
     return {"runs": (run,)}
@@ -413,7 +417,7 @@ def _(draw: Draw) -> dict[str, Any]:
 
 def api_run(draw: Draw, action: str, *statuses: int, **more: Any) -> RunPlan:
     """A backup that makes a call of the action."""
-    # Only a given volume is attached, and has tags of an earlier backup to be taken back.
+    # Only a given volume is attached, and has tags of an earlier backup that are removed.
     volume = {"AttachVolume": "given", "DeleteTags": "used"}.get(action) or draw.one("new", "new", "given")
     return RunPlan(volume=volume, statuses=statuses, **more)
 
@@ -421,7 +425,7 @@ def api_run(draw: Draw, action: str, *statuses: int, **more: Any) -> RunPlan:
 @kind("api-error-once", 3)
 def _(draw: Draw) -> dict[str, Any]:
     action, code = draw.each(ALL_ACTIONS, TRANSIENT[:2])
-    often = action.startswith("Describe") and action != "DescribeSubnets"
+    often = action.startswith("Describe") and action not in ("DescribeSubnets", *CALLED_ONCE)
     faults = {"api": [{"action": action, "nth": draw.one(1, 2) if often else 1, "code": code}]}
     return {"runs": (api_run(draw, action, 0, 1),), "faults": faults}
 
@@ -437,7 +441,7 @@ def _(draw: Draw) -> dict[str, Any]:
 
 
 def api_always(draw: Draw, entry: dict[str, Any], event: str, *statuses: int, **more: Any) -> dict[str, Any]:
-    """A run whose calls of an action fail from an event on, for good."""
+    """A run whose calls of an action fail permanently from an event on."""
     faults = {"api": [{"always": True, **entry}]}
     at_once = event == "start" or entry["action"] in EARLY  # later the calls would be over
     run = api_run(draw, entry["action"], *statuses, gate=draw.gate() if event == "streaming" else None)
@@ -476,7 +480,8 @@ def _(draw: Draw) -> dict[str, Any]:
     entry = {"action": "RunInstances", "code": "InsufficientInstanceCapacity"}
     (times,) = draw.each((1, 3, 0))
     count = {"times": times} if times else {"always": True}
-    run = api_run(draw, "RunInstances", 0, 1)
+    # A given volume binds the run to its zone. amazon.aws tries for some minutes in each.
+    run = api_run(draw, "RunInstances" if times else "AttachVolume", 0, 1)
     return {
         "runs": (run,),
         "faults": {"api": [{**entry, **count}]},
@@ -507,7 +512,7 @@ def _(draw: Draw) -> dict[str, Any]:
 
 
 def api_gone(draw: Draw, event: str, healed_after: float | None) -> dict[str, Any]:
-    """The API falls silent, and then the run is broken, so that it has to clean up without one."""
+    """The API stops answering, and then the run is broken, so that it has to clean up without the API."""
     gone = {"api": [{"action": "*", "always": True, "drop": True}]}
     target, name = draw.one(("wrapper", "SIGINT"), ("ansible", "SIGKILL"), ("everything", "SIGTERM"))
     steps = [
@@ -547,7 +552,7 @@ def _(draw: Draw) -> dict[str, Any]:
 
 @kind("two-on-one-volume", 2)
 def _(draw: Draw) -> dict[str, Any]:
-    # Each may win, and exactly one must.
+    # Either of them may succeed, and exactly one must.
     first = RunPlan(volume=draw.one("given", "used"), statuses=(0, 1), gate=draw.gate())
     second = RunPlan(volume="same", statuses=(0, 1), delay=draw.one(0, draw.between(0, 1), draw.between(0, 8)))
     return {"runs": (first, second), "winners": 1, "large": 6 * MB}

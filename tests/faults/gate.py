@@ -1,7 +1,7 @@
 """A local filter for the streams that are to be broken: ``gate.py DIRECTORY BYTES RATE HOLD``.
 
 Passes its input on, RATE bytes a second at most (0: as fast as it comes). After BYTES it makes the file ``reached`` in
-DIRECTORY, so that whoever breaks the stream knows where it stands; with HOLD 1 it then waits for the file ``go``.
+DIRECTORY, which shows that the stream has come so far; with HOLD 1 it then waits for the file ``go``.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 import time
 
 CHUNK = 64 * 1024
-PATIENCE = 60  # seconds: a filter that nobody releases must not outlive its case
+PATIENCE = 60  # seconds: a filter that is not released must end before its case
 
 
 def main(directory: str, position: int, rate: int, hold: bool) -> None:

@@ -1,6 +1,6 @@
 """Plays one case, inside its lab: ``lab/run python -m tests.faults.inject SEED KIND VARIANT DIRECTORY PRODUCT``.
 
-Prints one JSON object: what happened, and what must not have. Whoever starts the lab reads it (``__main__``).
+Prints one JSON object: how the case went, and which invariants it violated. ``stage`` reads it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from tests.faults import cases, invariants, processes, world
 from tests.faults.cases import Case, Moment, Step
 from tests.faults.world import Backup, World
 
-LOOK = 0.05  # seconds between two looks for an event
+LOOK = 0.05  # seconds between two polls for an event
 CLEANUP_SECONDS = 240.0
-# What EC2 and the kernel may still be doing when a run has ended. A run that says it left nothing has waited for it.
+# Seconds in which EC2 and the kernel may still finish something when a run has ended. A run that reports that nothing
+# is left has waited for the rest.
 GRACE = 3.0
-# Beyond the watchdog's patience: its own pace, the boot before it, the shutdown after it, on a machine under load.
+# Seconds beyond the watchdog's idle limit: its polling, the boot before it, the shutdown after it, on a loaded machine.
 WATCHDOG_SLACK = 40.0
 
 
@@ -33,7 +34,7 @@ class Verdict:
 
     violations: list[str] = dataclasses.field(default_factory=list)
     missed: bool = False
-    """Whether the run was over before the fault could be brought in."""
+    """Whether the run was over before the fault could be injected."""
     statuses: list[int | None] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -75,17 +76,17 @@ class Player:
         return self.poll(lambda: time.monotonic() >= due, run, deadline) or moment.event == "then"
 
     def poll(self, condition: Callable[[], bool], run: Backup, deadline: float) -> bool:
-        """Look until it is so; False if the run ends before, or hangs."""
+        """Poll until the condition holds; False if the run ends before, or hangs."""
         while not condition():
             if run.process.poll() is not None or time.monotonic() > deadline:
                 return False
-            time.sleep(LOOK)  # what is looked for is in files and in /proc
+            time.sleep(LOOK)  # the interval of a poll: the events are in files and in /proc
         return True
 
     # -- acts
 
     def perform(self, step: Step) -> bool:
-        """Do what a step says; False if there was nothing to do it to."""
+        """Do what a step says; False if its target is not there."""
         run = self.stage.runs[step.moment.run]
         match step.act:
             case "signal":
@@ -99,7 +100,7 @@ class Player:
         return True
 
     def signal(self, step: Step, run: Backup) -> bool:
-        """Send a signal to whom it is meant for."""
+        """Send a step's signal to its target; False if that is not there."""
         number = world.number_of(step.signal)
         if run.process.poll() is not None:
             return False
@@ -130,7 +131,7 @@ class Player:
     # -- the case
 
     def play(self) -> Verdict:
-        """Play the case to its end, and judge."""
+        """Play the case to its end, and check the invariants."""
         began = time.monotonic()
         stage = self.stage
         stage.set_faults(self.case.faults)
@@ -140,7 +141,7 @@ class Player:
             stage.start(plan)
         for number, step in enumerate(self.case.steps):
             if not self.wait_for(step.moment) or not self.perform(step):
-                # That it was over before the second of two blows is as good as any other course.
+                # It is not a miss if the run was over before the second of two signals.
                 self.verdict.missed |= step.moment.event != "then" or number == 0
                 if step.act != "faults":
                     break
@@ -156,14 +157,14 @@ class Player:
         return self.verdict
 
     def asked_for_nothing(self) -> bool:
-        """Whether no call met a fault, though some were to."""
+        """Whether none of the faults that were set for API calls took effect."""
         contents = [self.case.faults, *(step.faults for step in self.case.steps)]
         entries = [entry for faults in contents for entry in faults.get("api", [])]
         wrong = [entry for entry in entries if entry.get("code") or entry.get("drop")]
         return bool(wrong) and not any("fault" in call for call in self.stage.calls())
 
     def judge(self) -> None:
-        """Look, and look again after what a run has left to others: the watchdog, or a ``cleanup`` by hand."""
+        """Check the invariants, and again after the watchdog or a ``cleanup`` has removed what the run left."""
         stage, verdict = self.stage, self.verdict
         stage.set_faults({})
         orphaned = any(run.orphaned for run in stage.runs)
@@ -181,12 +182,12 @@ class Player:
         stage.end()
 
     def longest_delay(self) -> float:
-        """Seconds a call may take by the lab's faults."""
+        """The longest delay, in seconds, that the lab's faults put on a call."""
         delays = [float(entry.get("delay", 0)) for entry in self.case.faults.get("api", [])]
         return max([0.0, *delays]) + (0.5 if delays else 0.0)
 
     def wait_until_quiet(self, seconds: float) -> None:
-        """Wait until nothing of ours is there that could still go by itself, but no longer than that."""
+        """Wait until no process, instance or volume of ours is left, but no longer than so many seconds."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             shot = self.stage.look()
@@ -195,7 +196,7 @@ class Player:
             time.sleep(0.25)  # as in poll
 
     def clean_up(self, orphaned: bool) -> None:
-        """Do by hand what the error message says, and look again. A dead run has no message, but its tags name it."""
+        """Run the command of the error message, and check again. Of a killed run the ID is taken from the tags."""
         messages = [run.stderr.read_text(errors="replace") for run in self.stage.runs]
         told = [found[1] for text in messages if (found := invariants.CLEANUP_COMMAND.search(text))]
         for run_id in self.stage.run_ids() if orphaned else told:
@@ -206,7 +207,7 @@ class Player:
 
 
 def change_source(source: Path, change: str) -> None:
-    """Change the source while it is read: its large file is being read, what sorts behind that is not yet."""
+    """Change the source while it is read: its large file is being read, and what sorts after it is not read yet."""
     large = source / "m-large"
     match change:
         case "truncate":

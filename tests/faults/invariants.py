@@ -1,4 +1,4 @@
-"""What must hold after every case: named checks over a picture of the account and the machine. Pure."""
+"""What must hold after every case: named checks of a snapshot of the account and the machine. They do no I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 CLEANUP_COMMAND = re.compile(r"ec2-backup cleanup --run-id ([0-9A-Za-z_.-]+)")
 FINISHED = (0, 3)
 LEFT_BEHIND = 4
-# The name of a Python exception is no message for a person.
+# An error message for people must not be the bare name of a Python exception.
 BARE_EXCEPTION = re.compile(
     r"^ec2-backup: error: (?:cleaning up: )?[A-Z]\w*(?:Error|Exception|Interrupt): .*$", re.MULTILINE
 )
@@ -32,12 +32,12 @@ class Run:
     statuses: tuple[int, ...] = (0,)
     """The exit statuses that are right beside 128+N for those signals."""
     may_be_orphaned: bool = False
-    """Whether it was killed with no chance to clean up or to speak."""
+    """Whether it was killed and could neither clean up nor print anything."""
     has_stdout: bool = True
 
     @property
     def killed(self) -> bool:
-        """Whether it was ended by a signal that no process can answer."""
+        """Whether it was ended by SIGKILL, which no process can catch."""
         return int(signal.SIGKILL) in self.signals
 
     @property
@@ -59,7 +59,7 @@ class Volume:
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
     attached: bool = False
     source: str = ""
-    """The directory of a run of this case whose backup it is said to be; empty if it is none's."""
+    """The source of the run of this case that wrote it, by its tags; empty if no run of this case did."""
     sha256: str = ""
     """Of as many of its bytes as its tags say are the backup's."""
     differences: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class Volume:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """What there is after a case. Bystanders are in none of the fields but their own."""
+    """What there is after a case. Bystanders are only in the field ``bystanders``."""
 
     runs: tuple[Run, ...] = ()
     instances: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -89,13 +89,13 @@ class Snapshot:
     secrets: tuple[str, ...] = ()
     """Outputs and logs that hold a private key."""
     api_down: bool = False
-    """Whether EC2 could not be asked, or would do nothing, when a run ended."""
+    """Whether EC2 did not answer, or refused every call, when a run ended."""
     winners: int = 0
     """How many of the runs must have succeeded; 0: any number."""
 
     @property
     def left(self) -> dict[str, str]:
-        """What is in the account and should not be: IDs, and why."""
+        """What is in the account and should not be: the reason by ID."""
         found = {name: f"instance {name} is {state}" for name, state in self.instances.items() if state != "terminated"}
         for name, volume in self.volumes.items():
             if name in self.given:
@@ -135,7 +135,7 @@ def case(check: Check) -> Check:
 
 
 def violations(snapshot: Snapshot, checks: Iterable[Check]) -> list[str]:
-    """What is wrong: the check's name, and its words."""
+    """What is wrong: each line has the check's name and its message."""
     return [f"{check.__name__}: {words}" for check in checks for words in check(snapshot)]
 
 
@@ -156,26 +156,26 @@ def given_volumes_are_there(now: Snapshot) -> Iterator[str]:
 
 @account
 def bystanders_are_untouched(now: Snapshot) -> Iterator[str]:
-    """What others have in the account is as it was."""
+    """The instances and volumes of others are as they were."""
     yield from (f"{name}: {wrong}" for name, wrong in now.bystanders.items() if wrong)
 
 
 @account
 def no_process_is_left(now: Snapshot) -> Iterator[str]:
-    """Nothing that the run started runs on."""
+    """No process that the run started is still running."""
     yield from now.processes
 
 
 @account
 def no_file_is_left(now: Snapshot) -> Iterator[str]:
-    """No key, no temporary directory. Nobody is there to remove them after SIGKILL of all there was."""
+    """No key and no temporary directory is left, except after SIGKILL of all processes that could remove them."""
     if not now.orphaned:
         yield from now.files
 
 
 @account
 def a_complete_volume_holds_what_its_tags_say(now: Snapshot) -> Iterator[str]:
-    """No result says "complete" that isn't."""
+    """The SHA-256 in the tags of a complete volume is that of its data."""
     for name, volume in now.volumes.items():
         if volume.complete and volume.sha256 != volume.tags.get("ec2-backup:sha256"):
             yield f"{name} holds {volume.sha256}, its tags say {volume.tags.get('ec2-backup:sha256')}"
@@ -183,14 +183,14 @@ def a_complete_volume_holds_what_its_tags_say(now: Snapshot) -> Iterator[str]:
 
 @account
 def a_complete_volume_equals_its_source(now: Snapshot) -> Iterator[str]:
-    """Byte by byte, owner by owner, but for what was changed while it was read."""
+    """In content, modes and owners, except for what was changed while it was read."""
     for name, volume in now.volumes.items():
         if volume.complete and volume.differences:
             yield f"{name}: {'; '.join(volume.differences[:3])}"
 
 
 @account
-def no_secret_is_told(now: Snapshot) -> Iterator[str]:
+def no_secret_is_in_an_output(now: Snapshot) -> Iterator[str]:
     """The host key is in no output and no log."""
     yield from now.secrets
 
@@ -200,13 +200,13 @@ def no_secret_is_told(now: Snapshot) -> Iterator[str]:
 
 @case
 def every_run_ends(now: Snapshot) -> Iterator[str]:
-    """And in time."""
+    """No run hangs."""
     yield from (f"run {number} hangs" for number, run in enumerate(now.runs) if run.status is None)
 
 
 @case
 def the_exit_status_is_right(now: Snapshot) -> Iterator[str]:
-    """One that the case allows, from the table."""
+    """The exit status is one that the case allows."""
     for number, run in enumerate(now.runs):
         if run.status is None or run.status in run.allowed:
             continue
@@ -231,7 +231,7 @@ def a_run_that_finished_printed_its_volume(now: Snapshot) -> Iterator[str]:
 
 @case
 def a_printed_volume_is_a_backup(now: Snapshot) -> Iterator[str]:
-    """What is on stdout can be relied on, whatever the exit status."""
+    """The volume on stdout is a complete backup, whatever the exit status."""
     for number, run in enumerate(now.runs):
         if not run.wrapper:
             continue
@@ -247,7 +247,7 @@ def a_printed_volume_is_a_backup(now: Snapshot) -> Iterator[str]:
 
 @case
 def a_backup_is_printed(now: Snapshot) -> Iterator[str]:
-    """A volume that costs money and that nobody was told of is left behind."""
+    """Each complete volume is named in the output: otherwise it would be left behind, unknown, and cost money."""
     told = "\n".join(run.stdout for run in now.runs)
     mute = [run for run in now.runs if not run.has_stdout or run.status not in FINISHED]
     told += "\n".join(run.stderr for run in mute)
@@ -261,17 +261,17 @@ def a_backup_is_printed(now: Snapshot) -> Iterator[str]:
 
 @case
 def a_failed_run_says_why(now: Snapshot) -> Iterator[str]:
-    """At least one line of ours, and never a traceback."""
+    """It prints at least one line of ours, and never a traceback."""
     for number, run in enumerate(now.runs):
         if not run.wrapper:
             continue
         if "Traceback (most recent call last)" in run.stderr:
             yield f"run {number}: a traceback: {run.stderr.splitlines()[-1]}"
         for words in BARE_EXCEPTION.findall(run.stderr):
-            yield f"run {number} speaks Python: {words}"
+            yield f"run {number}: the error is a bare Python exception: {words}"
         if run.status in FINISHED or run.status is None or run.killed or run.may_be_orphaned:
             continue
-        # Before the interpreter has got as far as our code, the signal ends it as it ends any program.
+        # A signal that comes before our code runs ends the interpreter as it ends any program.
         if run.stderr and "ec2-backup: " not in run.stderr:
             yield f"run {number} ended with {run.status} and said {run.stderr!r}"
         elif run.status < 128 and "ec2-backup: error: " not in run.stderr:
@@ -279,8 +279,8 @@ def a_failed_run_says_why(now: Snapshot) -> Iterator[str]:
 
 
 @case
-def left_behind_is_the_truth(now: Snapshot) -> Iterator[str]:
-    """4 means that something is left, or that EC2 could not be asked; it names all that is left, and the way out."""
+def status_4_means_that_something_is_left(now: Snapshot) -> Iterator[str]:
+    """Status 4 means that something is left, or that EC2 could not be asked; the message has the cleanup command."""
     for number, run in enumerate(now.runs):
         if run.status != LEFT_BEHIND or not run.wrapper:
             continue
@@ -291,15 +291,15 @@ def left_behind_is_the_truth(now: Snapshot) -> Iterator[str]:
 
 
 @case
-def as_many_win_as_can(now: Snapshot) -> Iterator[str]:
-    """Of two backups onto one volume one wins, and the other gives way."""
+def as_many_runs_succeed_as_must(now: Snapshot) -> Iterator[str]:
+    """Of two backups onto one volume one succeeds, and the other fails."""
     won = sum(run.status in FINISHED for run in now.runs)
     if now.winners and won != now.winners:
         yield f"{won} runs succeeded, {now.winners} must: {[run.status for run in now.runs]}"
 
 
 def after_the_case(snapshot: Snapshot) -> list[str]:
-    """What is wrong when the runs have ended. What a run has admitted to have left is judged after its cleanup."""
+    """What is wrong when the runs have ended. What a run has reported as left behind is checked after its cleanup."""
     excused: list[Check] = []
     if snapshot.admitted or snapshot.orphaned:
         excused.append(nothing_of_a_run_is_left_in_the_account)
@@ -313,7 +313,7 @@ def after_a_cleanup(snapshot: Snapshot, status: int) -> list[str]:
 
 
 def after_the_watchdog(snapshot: Snapshot) -> list[str]:
-    """What must hold when the instance's watchdog alone was left: nothing that costs money by the hour."""
+    """What is wrong when only the instance's watchdog was left to clean up: nothing that costs money may be there."""
     return [
         f"the_watchdog_ends_it: {words}" for name, words in snapshot.left.items() if not name.startswith(("sg-", "ec2"))
     ]

@@ -30,7 +30,7 @@ class Process:
 
 
 def read(pid: int) -> Process | None:
-    """One process; None if it is gone, or a zombie, which holds nothing any more."""
+    """One process; None if it is gone, or a zombie."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             name, _, rest = file.read().partition("(")[2].rpartition(")")
@@ -55,7 +55,7 @@ def everybody() -> dict[int, Process]:
 
 
 def descends(table: dict[int, Process], pid: int, ancestors: set[int]) -> bool:
-    """Whether a process is one of these, or comes from one."""
+    """Whether a process is one of these, or a descendant of one."""
     while pid in table:
         if pid in ancestors:
             return True
@@ -64,7 +64,7 @@ def descends(table: dict[int, Process], pid: int, ancestors: set[int]) -> bool:
 
 
 class Watch:
-    """Knows who was there before the first run, so that it can tell what came with the runs."""
+    """Remembers the processes before the first run, and so distinguishes those that the runs started."""
 
     def __init__(self) -> None:
         self._before = set(everybody()) - {os.getpid()}
@@ -72,7 +72,7 @@ class Watch:
         self._namespace = os.readlink("/proc/self/ns/pid")
 
     def ours(self) -> list[Process]:
-        """What the runs started, whatever it has become: not the lab's server, not the instances, not we."""
+        """The processes that the runs started: not the lab's server, not those of the instances, not this one."""
         table = everybody()
         return [
             process
@@ -83,11 +83,11 @@ class Watch:
         ]
 
     def instances(self) -> list[Process]:
-        """What runs inside instances."""
+        """The processes inside instances."""
         return [process for process in everybody().values() if process.namespace != self._namespace]
 
     def target(self, name: str, run: int) -> list[Process]:
-        """The processes that a step means; empty if there are none just now."""
+        """The processes that are a step's target; empty if there are none at this moment."""
         ours = [process for process in self.ours() if process.run == str(run)]
         if name == "everything":
             return ours
@@ -105,14 +105,14 @@ class Watch:
 
 
 def send(targets: Iterable[Process], number: int) -> None:
-    """Send a signal to each that is still there."""
+    """Send a signal to each process that still exists."""
     for process in targets:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
 
 
 def end_all(find: Callable[[], list[Process]], seconds: float = 5.0) -> None:
-    """SIGKILL all that is found, again and again until nothing is: some may fork meanwhile."""
+    """Send SIGKILL to all that ``find`` returns, again until it returns none, since some may fork meanwhile."""
     deadline = time.monotonic() + seconds
     while (found := find()) and time.monotonic() < deadline:
         send(found, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The product under test: this checkout, or a copy of it with a bug planted, to see that the campaign finds it."""
+"""The product under test: this checkout, or a copy of it with a planted bug that the campaign must find."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ NOTHING = "---\n- name: Do nothing\n  ansible.builtin.meta: noop\n"
 
 
 def without_cleanup(copy: Path) -> None:
-    """Plant: nobody cleans up. The play's `always` ends no instance, and the cleanup playbook does nothing."""
-    (copy / "roles" / "instance" / "tasks" / "terminate.yml").write_text(NOTHING)
+    """Plant: nothing is removed. The play's `always` terminates no instance, and the cleanup playbook does nothing."""
+    _empty(copy / "roles" / "instance" / "tasks" / "terminate.yml")
     without_supervision(copy)
 
 
 def without_supervision(copy: Path) -> None:
-    """Plant: only the play's `always` cleans up, which no signal lets run."""
-    for path in (copy / "roles" / "cleanup" / "tasks").glob("*.yml"):
-        path.write_text(NOTHING)
+    """Plant: only the play's `always` cleans up, which does not run after a signal."""
+    _empty(copy / "roles" / "cleanup" / "tasks" / "main.yml")
+
+
+def _empty(tasks: Path) -> None:
+    if not tasks.is_file():
+        raise FileNotFoundError(f"{tasks}: the tasks that this plant is to replace have moved")
+    tasks.write_text(NOTHING)
 
 
 PLANTS: dict[str, Callable[[Path], None]] = {

@@ -1,4 +1,4 @@
-"""Gives a case a lab of its own, and takes its verdict out of it."""
+"""Plays a case in a lab of its own, and reads its verdict."""
 
 from __future__ import annotations
 

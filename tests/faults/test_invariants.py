@@ -1,4 +1,4 @@
-"""The campaign's own parts: what it checks can fail, and what it decides can be decided again."""
+"""The campaign itself: each of its checks can fail, and its decisions can be repeated."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def with_volume(snapshot: Snapshot, **changes: object) -> Snapshot:
         dataclasses.replace(with_run(ENDED, status=130, signals=(2,))),
         with_run(CLEAN, status=130, signals=(2,), stderr="ec2-backup: SIGINT came late"),
         dataclasses.replace(ENDED, given=("vol-1",), volumes={"vol-1": Volume("available")}),
-        # What a run that was killed leaves is the watchdog's, and is judged later.
+        # What a killed run leaves is removed by the watchdog, and is checked after that.
         Snapshot((KILLED,), {"i-1": "running"}, files=("tmp/ec2-backup-x",)),
         Snapshot((dataclasses.replace(FAILED, status=4, stderr=LEFT),), {"i-1": "running"}, api_down=True),
     ],
 )
-def test_what_is_right_is_found_right(snapshot):
+def test_an_outcome_that_is_right_violates_nothing(snapshot):
     assert invariants.after_the_case(snapshot) == []
 
 
@@ -68,7 +68,7 @@ def test_what_is_right_is_found_right(snapshot):
         ("no_file_is_left", dataclasses.replace(CLEAN, files=("tmp/ec2-backup-1",))),
         ("a_complete_volume_holds_what_its_tags_say", with_volume(CLEAN, sha256="0")),
         ("a_complete_volume_equals_its_source", with_volume(CLEAN, differences=(">fc...... a",))),
-        ("no_secret_is_told", dataclasses.replace(CLEAN, secrets=("stderr-0",))),
+        ("no_secret_is_in_an_output", dataclasses.replace(CLEAN, secrets=("stderr-0",))),
         ("every_run_ends", with_run(ENDED, status=None)),
         ("the_exit_status_is_right", with_run(CLEAN, status=2)),
         ("the_exit_status_is_right", with_run(ENDED, status=143, signals=(2,))),
@@ -82,12 +82,12 @@ def test_what_is_right_is_found_right(snapshot):
         ("a_failed_run_says_why", with_run(ENDED, stderr="Traceback (most recent call last)\nOops\n")),
         ("a_failed_run_says_why", with_run(ENDED, stderr="")),
         ("a_failed_run_says_why", with_run(ENDED, stderr="ec2-backup: error: OSError: [Errno 28] No space\n")),
-        ("left_behind_is_the_truth", with_run(ENDED, status=4, stderr=LEFT)),
+        ("status_4_means_that_something_is_left", with_run(ENDED, status=4, stderr=LEFT)),
         (
-            "left_behind_is_the_truth",
+            "status_4_means_that_something_is_left",
             with_run(dataclasses.replace(ENDED, instances={"i-1": "running"}), status=4, stderr="ec2-backup: error: x"),
         ),
-        ("as_many_win_as_can", Snapshot((FAILED, FAILED), winners=1)),
+        ("as_many_runs_succeed_as_must", Snapshot((FAILED, FAILED), winners=1)),
     ],
 )
 def test_every_check_can_fail(broken, snapshot):

@@ -9,7 +9,7 @@ import pytest
 from tests.faults import cases, stage
 from tests.faults.cases import Case
 
-pytestmark = pytest.mark.timeout(900)  # a case has its own deadline, which a loaded machine may need
+pytestmark = pytest.mark.timeout(900)  # a case has a deadline of its own, which a loaded machine may come close to
 
 
 def play(kind: str, fits: Callable[[Case], bool] = lambda case: True) -> list[int | None]:
@@ -36,7 +36,7 @@ def test_a_backup_interrupted_in_mid_stream_leaves_nothing_and_says_so_with_its_
 
 
 @pytest.mark.heavy
-def test_an_instance_that_is_born_after_the_signal_that_ended_its_run_is_found_and_ended():
+def test_an_instance_that_is_made_after_the_signal_that_ended_its_run_is_found_and_ended():
     late = at("launching", "SIGTERM", "group")
     assert play("signal-group", lambda case: late(case) and bool(case.faults)) == [143]
 
@@ -50,5 +50,5 @@ def test_a_launch_whose_reply_is_lost_leaves_no_instance():
 
 
 @pytest.mark.heavy
-def test_of_two_backups_onto_one_volume_one_wins_and_the_other_harms_nothing():
+def test_of_two_backups_onto_one_volume_one_succeeds_and_the_other_harms_nothing():
     assert sorted(map(str, play("two-on-one-volume"))) == ["0", "1"]

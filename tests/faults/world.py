@@ -1,4 +1,4 @@
-"""The world of one case, from inside its lab: the account and its bystanders, the source, the runs, a look at all."""
+"""The parts of one case, from inside its lab: the account and its bystanders, the source, the runs, snapshots."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Backup:
     orphaned: bool = False
 
     def said(self) -> str:
-        """What it has written so far, on both."""
+        """What it has written so far, to stdout and stderr."""
         return self.stdout.read_text(errors="replace") + self.stderr.read_text(errors="replace")
 
     def run(self) -> Run:
-        """As it ended."""
+        """The run as it ended, for the checks."""
         code = self.process.returncode
         return Run(
             status=code if code is None or code >= 0 else 128 - code,
@@ -91,16 +91,16 @@ class World:
         self._groups = self._group_names()
         self._make_bystanders()
         self.given: list[str] = []
-        """The volume each run is handed, or an empty string."""
+        """The volume that is given to each run, or an empty string."""
         for plan in case.runs:
             self.given.append(self._given_for(plan))
-        # What was called so far belongs to no run.
+        # The calls so far were made by no run.
         self._calls_before = len((self.state / "calls.jsonl").read_text().splitlines())
 
     # -- the account
 
     def set_faults(self, faults: dict[str, Any]) -> None:
-        """Tell the lab what is to go wrong from now on; nothing, if empty."""
+        """Set the faults of the lab from now on; none, if empty."""
         path = self.state / "faults.json"
         path.with_suffix(".new").write_text(json.dumps(faults))
         path.with_suffix(".new").rename(path)
@@ -278,14 +278,14 @@ class World:
             }
         )
 
-    # -- a look at all
+    # -- snapshots
 
     def look(self) -> Snapshot:
-        """What there is now, at a glance: nothing is read that is large, and bystanders are not judged."""
+        """A quick snapshot: no large data is read, and the bystanders are not checked."""
         return self._snapshot(closely=False)
 
     def snapshot(self) -> Snapshot:
-        """What there is now."""
+        """A full snapshot."""
         return self._snapshot(closely=True)
 
     def _snapshot(self, closely: bool) -> Snapshot:
@@ -378,23 +378,23 @@ class World:
                 yield f"a private key is in {path.name}"
 
     def end(self) -> None:
-        """End what still runs, so that the next look is not at a moving picture."""
+        """End what still runs."""
         processes.end_all(self.watch.ours)
         for run in self.runs:
             run.process.wait()
 
 
-# ---- small edges ----------------------------------------------------------------------------------------------------
+# ---- helpers --------------------------------------------------------------------------------------------------------
 
 
 def shadow_of(product: Path) -> Path | None:
-    """Where a copy of the checkout is a collection (product.py); None for the checkout itself, which is installed."""
+    """The directory in which a copy of the checkout is a collection (product.py); None for the checkout itself."""
     shadow = product / ".shadow"
     return shadow if shadow.is_dir() else None
 
 
 def is_root(volume: dict[str, Any]) -> bool:
-    """Whether it is the root volume of an instance, which goes with that, and is judged by it."""
+    """Whether it is the root volume of an instance: it is deleted with the instance, and not checked by itself."""
     return bool(volume["Attachments"]) and volume["Attachments"][0]["Device"] == "/dev/xvda"
 
 
@@ -404,7 +404,7 @@ def tag_list(tags: dict[str, str]) -> list[dict[str, str]]:
 
 
 def broken_pipe() -> int:
-    """The writing end of a pipe that nobody reads."""
+    """The writing end of a pipe whose reading end is closed."""
     reader, writer = os.pipe()
     os.close(reader)
     return writer
@@ -488,12 +488,12 @@ def differences(source: Path, copy: Path) -> dict[str, str]:
 
 
 def below(path: str, names: tuple[str, ...]) -> bool:
-    """Whether a path is one of these, or below one that is not the whole."""
+    """Whether a path is one of these, or below one of them other than ``.``."""
     return any(path == name or (name != "." and path.startswith(f"{name}/")) for name in names)
 
 
 def reset_signals() -> None:
-    """Be interruptible: a shell's background job, which a campaign may be, is born with SIGINT and SIGQUIT ignored."""
+    """Reset SIGINT and SIGQUIT: a shell starts its background jobs, which a campaign may be, with both ignored."""
     for name in POLITE:
         signal.signal(number_of(name), signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""Runs inside a lab, and does there what the tests outside ask for: a JSON object a line in, one out.
+"""Runs inside a lab and answers requests of the tests outside: a JSON object on a line in, one out.
 
 ``{"run": [argv], "env": {...}, "cwd": "..."}`` → ``{"rc": 0, "stdout": "...", "stderr": "..."}``;
 ``{"api": "describe_volumes", "service": "ec2", "arguments": {...}, "region": "..."}`` → what boto3 returns.
@@ -13,12 +13,12 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-# The tests may do all; what they run is held to docs/iam-policy.json.
+# The tests' own calls may do all. The calls of what they run are limited by docs/iam-policy.json.
 ROOT = "AKIA00000000ROOTUSER"
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Do what one request asks for."""
+    """Carry out one request."""
     if "run" in request:
         done = subprocess.run(
             request["run"],

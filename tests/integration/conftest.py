@@ -13,9 +13,9 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 POLICY = CHECKOUT / "docs" / "iam-policy.json"
-"""Holds for all that a test runs in a lab, and so is proven to suffice by each."""
+"""Applies to all that a test runs in a lab, so each test shows that it suffices."""
 
-# For a lab in which EC2 takes little time, where that is of no interest.
+# For a lab in which EC2 takes little time, for tests that do not depend on it.
 QUICK = {
     "EC2_LAB_PENDING": "0.2",
     "EC2_LAB_BOOT": "0.2",
@@ -60,7 +60,7 @@ class Lab:
                 **os.environ,
                 "EC2_LAB_STATE": str(state),
                 "EC2_LAB_POLICY": str(POLICY),
-                "XDG_CONFIG_HOME": str(state / "no-settings"),  # a developer's own are not the tests'
+                "XDG_CONFIG_HOME": str(state / "no-settings"),  # so that a developer's own settings are not used
                 **settings,
             },
         )
@@ -111,7 +111,7 @@ class Lab:
 
     def break_api(self, *faults: dict[str, Any]) -> None:
         """Make API calls fail from now on, as docs/lab.md says; without arguments, no more."""
-        self.api("describe_regions")  # the state directory is there once the lab answers
+        self.api("describe_regions")  # the state directory exists once the lab answers
         new = self.state / "faults.new"
         new.write_text(json.dumps({"api": list(faults)}))
         new.rename(self.state / "faults.json")
@@ -147,7 +147,7 @@ class Lab:
         self.process.stdin.close()
         try:
             self.process.wait(60)
-        except subprocess.TimeoutExpired:  # what runs inside hangs: that must not outlive the test
+        except subprocess.TimeoutExpired:  # a process inside hangs: it must be ended with the test
             self.process.kill()
             raise
 

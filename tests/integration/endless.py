@@ -1,4 +1,4 @@
-"""A backup that goes on until somebody ends it, and what it takes to kill all of it."""
+"""A backup that runs until it is ended, and how to kill all of its processes."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.integration.conftest import Lab
 from tests.lab.harness import wait_for
 
-# A stream that goes on until somebody ends it, a megabyte each half second.
+# A stream without an end, a megabyte each half second.
 ENDLESS = "cat; while yes | head -c 1000000; do sleep 0.5; done"
 
 # Run inside the lab: a process and all that descend from it.
@@ -46,7 +46,7 @@ def send(pids, what):
 
 if name:
     victims = {pid for pid, comm in tree().items() if comm == name}
-else:  # stop them first, or they would make others, and see each other die
+else:  # stop them first, so that they start no others and do not react to an end of another
     victims = set()
     while not victims.issuperset(now := set(tree())):
         send(now - victims, signal.SIGSTOP)
@@ -76,7 +76,7 @@ class Run:
         options = [word for each in settings for word in ("-e", each)] + [
             word for each in self.given for word in ("-v", each)
         ]
-        # In a session of its own, with files for a terminal: nothing keeps the agent waiting.
+        # In a session of its own, with its output in files, so that the agent does not wait for it.
         script = 'exec >"$0/stdout" 2>"$0/stderr" </dev/null; "$@"; echo $? >"$0/new"; mv "$0/new" "$0/status"'
         argv: list[str | Path] = ["sh", "-c", script, self.top, "./ec2_backup_runner.py", *options, "-l", ENDLESS, data]
         self.pid = lab.run("sh", "-c", 'setsid "$@" >/dev/null 2>&1 & echo $!', "sh", *argv).stdout.strip()
@@ -86,7 +86,7 @@ class Run:
         return (self.top / name).read_text() if (self.top / name).exists() else ""
 
     def console(self) -> str:
-        """What the instance has told so far; looking at a file costs the lab nothing."""
+        """What the instance has printed on its console so far."""
         return "".join(log.read_text(errors="replace") for log in self.lab.state.glob("instances/*/console.log"))
 
     def signal(self, number: int, name: str = "") -> int:

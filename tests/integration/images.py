@@ -1,4 +1,4 @@
-"""Volumes as backups, older tools and accidents leave them, written without a run: a detached volume is just a file."""
+"""Volumes as backups, older tools and accidents leave them, written without a run: a detached volume is a file."""
 
 import dataclasses
 import gzip
@@ -23,7 +23,7 @@ _ROT13 = bytes.maketrans(_LETTERS, _LETTERS[13:26] + _LETTERS[:13] + _LETTERS[39
 
 @dataclasses.dataclass
 class Image:
-    """What is on a volume, and what is to be said of it."""
+    """What is on a volume, and what a command must print about it."""
 
     first: bytes
     """Its first bytes."""
@@ -65,7 +65,7 @@ def tar(source: Path) -> bytes:
 
 
 def block(stream: bytes, stored: bytes | None = None, size: int = GIB, **filters: Any) -> bytes:
-    """Return the manifest's block for a stream, and for what of it is stored, on a volume of ``size`` bytes."""
+    """Return the manifest's block for a stream, and for what is stored of it, on a volume of ``size`` bytes."""
     document = manifest.complete(
         run_id="20260102t030405z-01234567",
         host="web1",
@@ -83,7 +83,7 @@ def block(stream: bytes, stored: bytes | None = None, size: int = GIB, **filters
 
 
 def interrupted() -> bytes:
-    """Return the block of a volume to which a stream was begun."""
+    """Return the block of a volume on which a stream was begun and not finished."""
     started = "2026-01-02T03:04:05Z"
     document = manifest.writing(run_id="r", host="web1", path="/srv/data", started=started, version="0.1.0")
     return manifest.pad(manifest.encode(document))
@@ -95,7 +95,7 @@ def flip(data: bytes, offset: int) -> bytes:
 
 
 def good(source: Path) -> dict[str, Image]:
-    """Return backups of a directory that are read without being told how."""
+    """Return backups of a directory that are read without further options."""
     stream = tar(source)
     zipped = gzip.compress(stream, 1)
     stored = gzip.compress(zipped, 1)
@@ -107,7 +107,7 @@ def good(source: Path) -> dict[str, Image]:
 
 
 def bad(source: Path) -> dict[str, Image]:
-    """Return what accidents make of a backup of a directory."""
+    """Return backups of a directory that were damaged in several ways."""
     stream = tar(source)
     last = block(stream)
     content = stream.index((source / "sub" / "big").read_bytes()) + 1_000_000
@@ -122,7 +122,7 @@ def bad(source: Path) -> dict[str, Image]:
         "json": Image(stream, flip(last, text + 100), wrong),
         "checksum": Image(stream, last[: text - 9] + other_digit + last[text - 8 :], wrong),
         "magic": Image(stream, flip(last, 3), misspelt),
-        # As the first GiB of a volume of two.
+        # The first GiB of a volume of two.
         "manifest-zeroed-or-cut-off": Image(stream, b"", lost),
         "newer": Image(stream, newer, "has format version 2, and this ec2-backup knows none above 1"),
         "interrupted": Image(stream, interrupted(), "it holds no complete backup: the one of web1:/srv/data, begun at"),
@@ -135,7 +135,7 @@ def stale(source: Path) -> Image:
 
 
 def rot13(source: Path) -> Image:
-    """Return a backup that went through a filter of which nobody knows how it is undone."""
+    """Return a backup that went through a filter whose inverse is not known."""
     stream = tar(source).translate(_ROT13)
     words = f"it went through the local filter `{ROT13}`, and how that is undone has to be given with -l"
     return Image(stream, block(stream, local_filter=ROT13, local_inverse="rm -rf /"), words)

@@ -1,4 +1,4 @@
-"""Runs a command on a terminal, and tells what was seen there: ``terminal.py JSON`` → a JSON object on stdout.
+"""Runs a command on a terminal, and prints what was seen there: ``terminal.py JSON`` → a JSON object on stdout.
 
 Asked: ``argv``, ``term``, ``columns``, ``rows``, ``acts``: a list of [text, act]. As soon as the screen shows the text,
 ``interrupt`` types ^C, ``usr1`` sends the signal, ``[columns, rows]`` changes the

@@ -1,4 +1,4 @@
-"""The main job, through each of its front doors, in a local EC2."""
+"""The main job in a local EC2, by the wrapper, by the playbook and by the role."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def test_the_runner_prints_a_volume_that_holds_the_directory_and_leaves_nothing_
     with lab.image(done.volume_id).open("rb") as image:
         sent = image.read(int(found["ec2-backup:bytes"]))
     assert hashlib.sha256(sent).hexdigest() == found["ec2-backup:sha256"]
-    # One RunInstances made the instance and the volume, to die with it until the commit.
+    # One RunInstances made the instance and the volume, which is deleted with the instance unless it is committed.
     (launch,) = lab.calls("RunInstances")
     assert launch["error"] is None
     assert lab.calls("CreateVolume") == []
@@ -60,7 +60,7 @@ def test_the_playbook_saves_the_directory(lab, source, tmp_path):
 
 
 @pytest.mark.heavy
-def test_the_collections_playbook_saves_a_directory_that_is_named_from_where_one_stands(lab, tmp_path):
+def test_the_collections_playbook_saves_a_directory_that_is_named_relative_to_the_current_one(lab, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_text("x")
     done = lab.run("ansible-playbook", "ec2_backup.ebs.backup", "-e", "ec2_backup_source=data", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The cleanup by itself: what it takes, what it leaves alone, and what it says of both."""
+"""The cleanup by itself: what it removes, what it does not touch, and what it reports."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ PAST, FUTURE = "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
 
 @pytest.fixture
 def lab(make_lab) -> Lab:
-    """A lab that does not keep the tests waiting."""
+    """A lab with short waiting times."""
     times = ("PENDING", "SHUTDOWN", "VOLUME_CREATING", "ATTACH", "DETACH")
     quick: Lab = make_lab(EC2_LAB_BOOT="never", **{f"EC2_LAB_{name}": "0.2" for name in times})
     return quick
@@ -24,7 +24,7 @@ def lab(make_lab) -> Lab:
 
 @dataclasses.dataclass
 class Result:
-    """How a cleanup ended, and what it handed back."""
+    """How a cleanup ended, and what it returned."""
 
     done: Done
     stats: dict[str, Any]
@@ -35,7 +35,7 @@ class Result:
 
 
 def result(done: Done) -> Result:
-    """Read what a playbook handed back with set_stats from its output."""
+    """Read what a playbook returned in its statistics from its output."""
     (line,) = [line for line in done.stdout.splitlines() if line.strip().startswith("RUN: ")]
     return Result(done, json.loads(line.partition("RUN: ")[2])["ec2_backup_cleanup"])
 
@@ -55,7 +55,7 @@ def cleanup(lab: Lab, *options: str, rc: int = 0, **variables: Any) -> Result:
 
 
 def tags(run_id: str, expires: str = FUTURE, status: str = "writing") -> list[dict[str, str]]:
-    """The tags that a run gives its instance and its volumes at birth."""
+    """The tags with which a run launches its instance and its volumes."""
     named = {"run-id": run_id, "status": status, "source": "host:/data", "expires": expires}
     return [{"Key": f"ec2-backup:{name}", "Value": value} for name, value in named.items()]
 
@@ -116,7 +116,7 @@ def make_leftover(lab: Lab, run_id: str) -> str:
 
 
 def holds(volume: dict[str, Any], instance: str, device: str) -> bool:
-    """Whether the volume is attached so."""
+    """Whether the volume is attached to the instance in this way."""
     return (instance, device) in [(item["InstanceId"], item["Device"]) for item in volume["Attachments"]]
 
 
@@ -132,7 +132,7 @@ def groups(lab: Lab) -> set[str]:
 
 
 def set_faults(lab: Lab, *faults: dict[str, Any]) -> None:
-    """Put these faults in force."""
+    """Set these faults in the lab."""
     new = lab.state / "faults.new"
     new.write_text(json.dumps({"api": list(faults)}))
     os.replace(new, lab.state / "faults.json")
@@ -219,8 +219,8 @@ def test_an_instance_that_appears_after_the_first_look_is_found(lab, tmp_path):
     lab.assert_nothing_left()
 
 
-def test_complete_and_given_volumes_leave_their_instance_unharmed(lab):
-    """The complete one would die with the instance: where it cannot be detached the instance must stay."""
+def test_complete_and_given_volumes_outlive_their_instance(lab):
+    """The complete one would be deleted with the instance: if it cannot be detached, the instance must stay."""
     given = lab.make_volume()
     ours, complete = launch(lab, "r1", PAST)
     lab.api("attach_volume", InstanceId=ours, VolumeId=given, Device="/dev/sdg")
@@ -286,7 +286,7 @@ def test_a_pending_instance_is_terminated_at_once(make_lab):
 
 
 @pytest.mark.heavy
-def test_two_cleanups_at_once_do_not_mind_each_other(lab):
+def test_two_cleanups_at_once_both_succeed(lab):
     ours, _ = launch(lab, "r1", PAST, make_group(lab, "r1", PAST))
     script = '"$@" >/dev/null & "$@"; status=$?; wait $!; exit $((status + $?))'
     done = lab.run("sh", "-c", script, "sh", *command(run_id="r1"))

@@ -1,4 +1,4 @@
-"""The list of backups: what it tells of real ones, and what it asks EC2 for."""
+"""The list of backups: what it shows of real ones, and which calls it makes."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from tests.unit.test_json import check
 
 
 def listed(lab: Lab, *options: str, **environment: str) -> list[dict[str, Any]]:
-    """What ``list --json`` tells."""
+    """The volumes that ``list --json`` prints."""
     done = lab.backup("list", "--json", *options, **environment)
     assert (done.rc, done.stderr) == (0, ""), done
     answer = json.loads(done.stdout)
@@ -21,7 +21,7 @@ def listed(lab: Lab, *options: str, **environment: str) -> list[dict[str, Any]]:
 
 
 def names(lab: Lab, *options: str) -> list[str]:
-    """The volumes that ``list --json`` tells of."""
+    """The IDs of the volumes that ``list --json`` prints."""
     return [volume["volume_id"] for volume in listed(lab, *options)]
 
 
@@ -37,7 +37,7 @@ def looks(lab: Lab) -> int:
 
 
 def statistic(done: Done) -> list[dict[str, Any]]:
-    """Read what a playbook handed back with set_stats from its output."""
+    """Read what a playbook returned in its statistics from its output."""
     (line,) = [line for line in done.stdout.splitlines() if line.strip().startswith("RUN: ")]
     found: list[dict[str, Any]] = json.loads(line.partition("RUN: ")[2])["ec2_backup_catalog"]
     return found
@@ -103,7 +103,7 @@ def test_real_backups_are_listed_and_those_that_broke_off_are_shown_as_such(lab,
 
 @pytest.fixture
 def quick(make_lab) -> Lab:
-    """A lab without waiting times."""
+    """A lab with short waiting times."""
     lab: Lab = make_lab(EC2_LAB_VOLUME_CREATING="0")
     return lab
 

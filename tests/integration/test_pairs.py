@@ -1,4 +1,4 @@
-"""Filters that are undone by themselves: whole round trips, with the keys where their owners have them."""
+"""Filters that are undone automatically: whole round trips, with the keys in the usual places."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from tests.integration import hard, images
 from tests.integration.conftest import QUICK, Lab
 from tests.integration.test_restore import error
 
-STRANGER = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"  # the README's of age
+STRANGER = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"  # from the README of age
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_what_gpg_encrypted_and_what_any_compressor_made_comes_back_by_itself(qu
 def test_a_given_volume_that_the_archive_would_fill_is_refused_for_an_encryption_and_warned_of_for_a_compressor(
     quick, tmp_path
 ):
-    """An encryption makes nothing smaller; what a compressor makes of it nobody knows."""
+    """An encryption makes nothing smaller; how long the output of a compressor is, is not known."""
     (tmp_path / "data").mkdir()
     with (tmp_path / "data/zeros").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 1 << 30)

@@ -1,4 +1,4 @@
-"""What a person sees of a run, on a terminal and off it."""
+"""What a person sees of a run, with a terminal and without."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = "./ec2_backup_runner.py"
-# Passes the archive on at some 16 MiB/s for three seconds, so that there is something to look at.
+# Passes the archive on at some 16 MiB/s for three seconds, so that progress is shown.
 SLOW = "for i in 1 2 3 4 5 6; do head -c 8388608; sleep 0.5; done; cat"
 STREAMING = r"streaming \d+% .*\d MiB of 61.0 MiB, .*MiB/s, \d+ s left"
 
@@ -30,7 +30,7 @@ def on_terminal(lab, *argv, term="xterm-256color", size=(80, 24), acts=()):
     assert done.rc == 0, done
     seen = json.loads(done.stdout)
     assert seen["left"] == []
-    assert "\x1b[?25l" not in seen["raw"]  # a cursor that is never hidden is always there
+    assert "\x1b[?25l" not in seen["raw"]  # the cursor is never hidden, so it need not be restored
     return seen
 
 

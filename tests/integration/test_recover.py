@@ -66,7 +66,7 @@ def mounted(image: Path, directory: Path) -> Iterator[Path]:
 
 
 def is_there(lab: Lab, login: list[str], device: str) -> bool:
-    """Whether an instance has a device yet, and lets us in to see."""
+    """Whether an instance can be logged in to, and has a device yet."""
     return lab.run(*login, f"test -b {device}").rc == 0
 
 
@@ -126,7 +126,7 @@ def test_every_command_of_the_page_on_recovering_by_hand_works(quick, tmp_path):
     for example, value in examples.items():
         assert example in text
         text = text.replace(example, value)
-    # A person says "yes" to a key that is new to ssh.
+    # A person answers "yes" to a host key that is new to ssh.
     yes = f"-o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={shlex.quote(str(home / 'known_hosts'))}"
     (home / "script").write_text(f'ssh() {{ command ssh {yes} "$@"; }}\n{text}')
     done = lab.run("bash", home / "script", HOME=str(home), LC_ALL="C")

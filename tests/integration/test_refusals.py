@@ -43,7 +43,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_launched(lab, data,
 
 
 def test_a_directory_that_may_not_be_read_is_refused(lab, tmp_path):
-    """Root without the capabilities that let it read everything is like any other user."""
+    """Root without the capabilities to read everything is like any other user."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     os.chown(closed, 1234, 1234)
@@ -125,14 +125,14 @@ def test_what_ec2_refuses_to_launch_is_told_in_its_own_words_and_leaves_nothing(
 
 
 def test_a_wrong_host_key_is_an_error_and_never_a_question(lab, data):
-    """Somebody else answers on the instance's address: a known_hosts of the user's that says so must win nothing."""
+    """Another host answers on the instance's address: an entry for it in the user's known_hosts must not count."""
     done = lab.backup(data, EC2_BACKUP_FLAGS_SSH="-o HostKeyAlias=somebody-else")
     assert (done.rc, done.stdout) == (1, ""), done
     assert "host key" in done.stderr
     lab.assert_nothing_left()
 
 
-def test_a_closed_security_group_means_no_connection_and_a_clear_end(lab, data):
+def test_a_closed_security_group_means_no_connection_and_a_clear_error(lab, data):
     vpc = lab.api("describe_vpcs")["Vpcs"][0]["VpcId"]
     group = lab.api("create_security_group", GroupName="shut", Description="shut", VpcId=vpc)["GroupId"]
     flags = {"EC2_BACKUP_FLAGS_AWS": f"--security-group-ids {group}"}
@@ -144,7 +144,7 @@ def test_a_closed_security_group_means_no_connection_and_a_clear_end(lab, data):
 
 
 def test_a_volume_that_fills_up_fails_the_backup_and_leaves_nothing(lab, data):
-    """The filter makes more of the archive than was measured, which no check could know."""
+    """The filter makes the archive longer than was measured, which cannot be known before the stream."""
     volume = lab.make_volume()
     done = lab.backup("-v", volume, "-l", "cat; head -c 1100000000 /dev/zero", data)
     assert (done.rc, done.stdout) == (1, ""), done

@@ -1,4 +1,4 @@
-"""Restoring, on the real path: whole round trips, parts of a backup, damage, strangers' volumes and hostile ones."""
+"""Restoring in whole runs: round trips, parts of a backup, damaged volumes, those of older tools, and hostile ones."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of an image: of its data, and of where that is."""
+    """The SHA-256 of an image: of its data and its offsets, without its holes."""
     total = hashlib.sha256()
     with path.open("rb") as file:
         for offset, length in data_regions(file.fileno(), path.stat().st_size):
@@ -64,7 +64,7 @@ def test_a_volume_and_its_snapshot_give_back_all_of_a_directory_and_stay_as_they
     done = lab.run("ansible-playbook", "ec2_backup.ebs.restore", "-e", json.dumps(asked))
     assert done.rc == 0, done
     assert hard.differences(source, tmp_path / "second") == []
-    lab.assert_nothing_left(volume)  # the volume that was made of the snapshot has gone
+    lab.assert_nothing_left(volume)  # the volume that was made of the snapshot is deleted
 
 
 @pytest.mark.heavy
@@ -131,8 +131,8 @@ OWNERS = {f"{kind}{mode}" for kind in (".f", ".d", ".L", "hf", "cL", "cS", ".S")
 
 
 @pytest.mark.heavy
-def test_a_plain_user_gets_all_but_what_only_root_may_give_and_is_told_so_in_one_line(quick, tmp_path):
-    """With the right to read what others keep to themselves, since the interpreter may be in root's home."""
+def test_an_ordinary_user_gets_all_but_what_only_root_may_set_and_one_warning_says_so(quick, tmp_path):
+    """With the capability to read the files of others, since the interpreter may be in root's home."""
     lab = quick
     source = hard.make(tmp_path / "source")
     stream = images.tar(source)
@@ -251,7 +251,7 @@ class Fleet:
         return done
 
     def told(self, end: str) -> dict[str, str]:
-        """What the hosts say that came to an end, ``restored`` or ``failed``."""
+        """What each host printed at its end, for those that ``restored`` or ``failed``."""
         return {path.stem: path.read_text() for path in (self.directory / "reports").glob(f"*.{end}")}
 
 
@@ -284,22 +284,22 @@ def test_a_fleet_restores_whatever_was_filtered_enlarged_or_written_by_an_older_
     assert sorted(restored) == ["enlarged", "filter-told", "filtered-twice", "older-tool"]
     assert [line for name in restored for line in hard.differences(source, fleet.target(name))] == []
     assert {name for name, result in restored.items() if result["plain"]} == {"older-tool"}
-    notice = f"Warning: {fleet.volumes['older-tool']} has no manifest: it was written by an older tool."
-    assert notice in " ".join(done.stdout.split())
+    warning = f"warning: {fleet.volumes['older-tool']} has no manifest: it was written by an older tool."
+    assert warning in " ".join(done.stdout.split())
 
     failed = fleet.told("failed")
     assert sorted(failed) == ["filter-unknown", "program-missing"]
     assert unknown.words in failed["filter-unknown"]
-    assert failed["filter-unknown"].endswith("it is said to be undone by: rm -rf /")  # which nobody ran
+    assert failed["filter-unknown"].endswith("it is said to be undone by: rm -rf /")  # and was not run
     assert "gzip, which undoes the filter of its archive, is not installed on this host" in failed["program-missing"]
     assert {path.name for path in (tmp_path / "targets").iterdir()} == set(restored)
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
-def test_whatever_befell_a_backup_its_restore_fails_with_the_right_words_and_leaves_nothing(quick, source, tmp_path):
+def test_the_restore_of_a_damaged_backup_fails_with_the_right_message_and_leaves_nothing(quick, source, tmp_path):
     fleet = Fleet(quick, tmp_path)
-    # The others differ in the words of the task that reads the manifest, which is verify's as well.
+    # The messages of the others come from the task that reads the manifest, which verify has too.
     bad = {name: images.bad(source)[name] for name in ("data", "json", "manifest-zeroed-or-cut-off", "newer")}
     for name, image in bad.items():
         fleet.add(name, image)

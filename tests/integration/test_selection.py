@@ -1,4 +1,4 @@
-"""What is left out of a backup, on the real path: by patterns, and unasked."""
+"""What is left out of a backup, in whole runs: by patterns, and always."""
 
 import os
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_what_matches_is_neither_measured_nor_saved_and_the_manifest_says_so(qui
 
 
 @pytest.mark.heavy
-def test_of_the_whole_machine_the_kernels_filesystems_stay_out_and_that_is_said(quick, tmp_path):
+def test_a_backup_of_the_whole_machine_leaves_out_the_kernels_filesystems_and_warns_of_it(quick, tmp_path):
     """All but /proc, /srv, /sys and a file is left out by a pattern: this machine is large."""
     done = quick.backup("--exclude", "/[!psu]*", "--exclude", "/usr", "/")
     assert done.rc == 0, done

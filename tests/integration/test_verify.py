@@ -1,4 +1,4 @@
-"""Verifying, on the real path: good and bad volumes, comparison with the source, and the read-back of a backup."""
+"""Verifying in whole runs: good and bad volumes, comparison with the source, and the read-back of a backup."""
 
 import os
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_a_backup_that_cannot_be_read_back_as_it_was_sent_fails(quick, source):
     quick.assert_nothing_left()
 
 
-# As if the power failed: nobody of the run is left to end it. (Ansible would go on without the wrapper.)
+# As if the power failed: no process of the run is left to end it. (Ansible would go on without the wrapper.)
 KILLED = """\
 setsid ./ec2_backup_runner.py -l 'head -c 2000000; sleep 100' -v "$1" "$2" >/dev/null 2>&1 &
 until ! cmp -s -n 1048576 "$3" "$4"; do sleep 0.1; done
@@ -89,7 +89,7 @@ true
 """
 
 
-def test_an_overwrite_that_was_killed_passes_for_no_backup_neither_the_old_nor_the_new(quick, source, tmp_path):
+def test_after_an_overwrite_that_was_killed_neither_the_old_nor_the_new_backup_is_valid(quick, source, tmp_path):
     lab = quick
     image = images.good(source)["unfiltered"]
     volume = image.write(lab)
@@ -97,7 +97,7 @@ def test_an_overwrite_that_was_killed_passes_for_no_backup_neither_the_old_nor_t
     os.utime(source / "a file", (0, 0))  # in the archive's first MiB
     lab.run("sh", "-c", KILLED, "sh", volume, source, tmp_path / "before", lab.image(volume))
     running = [i["InstanceId"] for i in lab.instances() if i["State"]["Name"] == "running"]
-    lab.api("terminate_instances", InstanceIds=running)  # as its watchdog does, later
+    lab.api("terminate_instances", InstanceIds=running)  # as its watchdog would do later
     while lab.volumes()[volume]["State"] != "available":
         pass
 

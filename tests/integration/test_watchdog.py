@@ -1,4 +1,4 @@
-"""The instance's watchdog: what nobody can end any more ends by itself, and what is in use does not."""
+"""The instance's watchdog: an instance that no process can terminate any more ends by itself, one in use does not."""
 
 import subprocess
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from tests.integration.conftest import Lab
 from tests.integration.endless import Run
 from tests.lab.harness import FAST, wait_for
 
-# Seconds. On a busy machine the shortest may be over before the play has come to its stream; then the next is taken.
+# Seconds. On a busy machine the shortest may be over before the stream begins; then the next one is tried.
 TIMES = (8, 16, 32)
 
 
@@ -71,7 +71,7 @@ def test_the_lifetime_ends_an_instance_in_mid_stream(make_lab, data):
 
 @pytest.mark.heavy
 def test_a_slow_stream_and_one_that_stalls_are_left_alone(make_lab, data, tmp_path):
-    """A few bytes a second for longer than the idle time, then none at all: ssh's own signs of life are enough."""
+    """A few bytes a second for longer than the idle time, then none at all: ssh's keepalives are enough."""
     for idle in TIMES:
         lab = make_lab(**FAST)
         slow = f"for n in $(seq {idle + 2}); do dd bs=100 count=1; sleep 1; done 2>/dev/null; cat"

@@ -77,6 +77,16 @@ def test_calls_with_the_same_client_token_take_effect_once(lab: Lab) -> None:
     assert code_of(lab.ec2.create_volume, **{**volume, "Size": 2})[0] == "IdempotentParameterMismatch"
 
 
+def test_the_regions_are_those_that_an_account_has_without_enabling_any(lab: Lab) -> None:
+    """https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html"""
+    names = {region["RegionName"] for region in lab.ec2.describe_regions()["Regions"]}
+    assert len(names) == 17
+    assert {"us-east-1", "eu-central-1", "sa-east-1"} <= names
+    assert not {"af-south-1", "us-gov-west-1", "cn-north-1"} & names
+    named = lab.ec2.describe_regions(RegionNames=["af-south-1"])["Regions"]
+    assert [region["RegionName"] for region in named] == ["af-south-1"]
+
+
 def test_in_every_region_the_public_parameters_name_images_that_can_be_launched(lab: Lab) -> None:
     """https://docs.aws.amazon.com/linux/al2023/ug/ec2.html"""
     for region in [entry["RegionName"] for entry in lab.ec2.describe_regions()["Regions"]]:
@@ -98,6 +108,8 @@ def test_an_unknown_id_is_not_found(lab: Lab) -> None:
     assert code_of(lab.ec2.terminate_instances, InstanceIds=["i-0123456789abcdef0"])[0] == "InvalidInstanceID.NotFound"
     code, message = code_of(lab.ec2.describe_volumes, VolumeIds=["vol-0123456789abcdef0"])
     assert (code, message) == ("InvalidVolume.NotFound", "The volume 'vol-0123456789abcdef0' does not exist.")
+    code, message = code_of(lab.ec2.delete_snapshot, SnapshotId="snap-0123456789abcdef0")
+    assert (code, message) == ("InvalidSnapshot.NotFound", "The snapshot 'snap-0123456789abcdef0' does not exist.")
 
 
 def test_every_call_is_logged(lab: Lab) -> None:

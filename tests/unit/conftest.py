@@ -1,4 +1,4 @@
-"""What every unit test is kept from: the settings of whoever runs it, and what the test before it has set."""
+"""Isolation of every unit test from the user's settings and from the test before it."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def _no_settings(monkeypatch, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _text_for_people():
-    """Begin, and leave the next test, with lines that are not objects: what ``--json`` asks for is for the process."""
+    """Reset ``--json``, which is a setting of the process, before and after each test."""
     speak_json(False)
     yield
     speak_json(False)

@@ -27,7 +27,7 @@ WRITING = {"status": "writing", "source": "web1:/srv/data"}
 
 
 def volume(name: str = "vol-1", tags: Any = COMPLETE, **more: Any) -> dict[str, Any]:
-    """A volume as volume_list returns it; the tags without their prefix, and ``None`` for one that is missing."""
+    """A volume as amazon.aws.ec2_vol_info returns it; the tags without their prefix, ``None`` for a missing one."""
     named = None if tags is None else {f"ec2-backup:{key}": value for key, value in tags.items() if value is not None}
     return {
         "id": name,

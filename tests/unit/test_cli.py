@@ -13,13 +13,16 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from ec2_backup import cli, options, playbook
+from ec2_backup import cli
+from ec2_backup.arguments import settings
 from ec2_backup.commands import backup
-from ec2_backup.playbook import Outcome
-from ec2_backup.supervise import Supervised
+from ec2_backup.run import playbook, supervise
+from ec2_backup.run.outcome import Outcome
+from ec2_backup.run.supervise import Supervised, new_run_id
 
 CHECKOUT = Path(__file__).parents[2]
 RUN = "20261122t184500z-1f2e3d4c"
+VOLUME = "vol-0123456789abcdef0"
 
 
 @pytest.fixture
@@ -27,11 +30,11 @@ def ran(monkeypatch):
     """Replace the supervised run by one that ended as the test says; return what it was asked for."""
     asked = {"run": Supervised(Outcome(rc=1), None, [])}
 
-    def supervise(name, variables, run_id, observer):
+    def supervised(name, variables, run_id, observer):
         asked.update(variables=variables, run_id=run_id)
         return asked["run"]
 
-    monkeypatch.setattr(backup, "supervise", supervise)
+    monkeypatch.setattr(backup, "supervise", supervised)
     monkeypatch.delenv("EC2_BACKUP_FLAGS_AWS", raising=False)
     monkeypatch.delenv("EC2_BACKUP_FLAGS_SSH", raising=False)
     return asked
@@ -39,8 +42,8 @@ def ran(monkeypatch):
 
 def done(caught=None, left=(), **result):
     """A backup that worked."""
-    stats = {"ec2_backup_results": {"localhost": {"volume_id": "vol-1", "warnings": [], **result}}}
-    return Supervised(Outcome(rc=0, launching=True, stats=stats), caught, list(left))
+    results = {"ec2_backup_results": {"localhost": {"volume_id": "vol-1", "warnings": [], **result}}}
+    return Supervised(Outcome(rc=0, results=results), caught, list(left))
 
 
 def test_a_backup_prints_the_volume_and_nothing_else(ran, capsys):
@@ -49,7 +52,7 @@ def test_a_backup_prints_the_volume_and_nothing_else(ran, capsys):
     assert capsys.readouterr() == ("vol-1\n", "")
 
 
-def test_a_name_that_ansible_cannot_take_is_refused(ran, capsys):
+def test_a_name_that_ansible_does_not_accept_is_refused(ran, capsys):
     assert cli.main([os.fsdecode(b"/srv/caf\xe9")]) == 2
     told = capsys.readouterr()
     assert told.out == ""
@@ -77,9 +80,9 @@ def test_a_failure_that_left_nothing_gives_status_1_and_its_cause(ran, capsys):
 def test_a_failure_that_left_something_gives_status_4_and_the_command_that_removes_it(
     ran, capsys, monkeypatch, left, words
 ):
-    monkeypatch.setattr(options, "new_run_id", lambda: RUN)
+    monkeypatch.setattr(backup, "new_run_id", lambda: RUN)
     failures = ["the cause", "cleaning up: no answer"]
-    ran["run"] = Supervised(Outcome(rc=2, failures=failures, launching=True, region="eu-west-1"), None, left)
+    ran["run"] = Supervised(Outcome(rc=2, failures=failures, region="eu-west-1"), None, left)
     assert cli.main(["/srv"]) == 4
     command = f"ec2-backup cleanup --run-id {RUN} --region eu-west-1"
     assert capsys.readouterr() == (
@@ -92,19 +95,39 @@ def test_a_failure_that_left_something_gives_status_4_and_the_command_that_remov
     )
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["/srv"], ["--dry-run", "/srv"], ["restore", VOLUME, "/x"], ["verify", VOLUME], ["list"], ["cleanup"]],
+)
+def test_a_playbook_that_ends_without_a_result_is_a_failure(monkeypatch, capsys, command):
+    class Silent:
+        def __init__(self, name, variables, run_id):
+            self.outcome = Outcome()
+
+        def run(self, observer):
+            self.outcome.rc = 0
+            return self.outcome
+
+    monkeypatch.setattr(supervise, "Playbook", Silent)
+    assert cli.main(command) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("ec2-backup: error: the playbook came to its end without returning a result\n")
+
+
 def test_a_signal_gives_its_status(ran, capsys):
     ran["run"] = Supervised(Outcome(rc=254), signal.SIGTERM, [])
     assert cli.main(["/srv"]) == 128 + 15
     assert capsys.readouterr() == ("", "ec2-backup: error: ended by SIGTERM\n")
 
 
-def test_a_signal_that_came_after_the_commit_still_tells_the_volume(ran, capsys):
+def test_after_a_signal_that_came_after_the_commit_the_volume_is_printed(ran, capsys):
     ran["run"] = done(caught=signal.SIGINT)
     assert cli.main(["/srv"]) == 128 + 2
     assert capsys.readouterr().out == "vol-1\n"
 
 
-def test_a_standard_output_that_takes_nothing_is_an_error_that_names_the_volume(ran, capsys, monkeypatch):
+def test_a_full_standard_output_is_an_error_that_names_the_volume(ran, capsys, monkeypatch):
     class Full(io.StringIO):
         def write(self, text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -117,14 +140,13 @@ def test_a_standard_output_that_takes_nothing_is_an_error_that_names_the_volume(
 
 def test_arguments_become_role_variables(ran):
     ran["run"] = done()
-    volume = "vol-0123456789abcdef0"
     tags = ["-e", 'ec2_backup_tags={"team": "ops"}']
-    cli.main(["backup", "-v", volume, "-l", "zstd", "-r", "cat", "--force", "-e", "ec2_backup_name=a=b", *tags, "dir"])
+    cli.main(["backup", "-v", VOLUME, "-l", "zstd", "-r", "cat", "--force", "-e", "ec2_backup_name=a=b", *tags, "dir"])
     run_id = ran["variables"].pop("ec2_backup_run_id")
     assert run_id == ran["run_id"]
     assert ran["variables"] == {
         "ec2_backup_source": os.path.abspath("dir"),
-        "ec2_backup_volume_id": volume,
+        "ec2_backup_volume_id": VOLUME,
         "ec2_backup_local_filter": "zstd",
         "ec2_backup_remote_filter": "cat",
         "ec2_backup_force": True,
@@ -140,33 +162,10 @@ def test_a_directory_that_has_a_commands_name_is_given_with_its_path(ran):
 
 
 def test_run_ids_sort_by_time_and_differ():
-    first, second = options.new_run_id(), options.new_run_id()
+    first, second = new_run_id(), new_run_id()
     assert first != second
     assert first[:8].isdigit()
     assert len(first) == len("20261122t184500z-1f2e3d4c")
-
-
-def test_the_first_failure_is_the_cause():
-    outcome = playbook.Outcome()
-    for event in (
-        {"event": "runner_on_failed", "event_data": {"ignore_errors": True, "res": {"msg": "ignored"}}},
-        {"event": "runner_on_failed", "event_data": {"res": {"msg": "the\n  cause"}}},
-        {"event": "runner_on_unreachable", "event_data": {"host": "web1", "res": {"msg": "no route"}}},
-        {"event": "playbook_on_stats", "event_data": {"artifact_data": {"a": 1}}},
-    ):
-        playbook.record(outcome, event)
-    assert outcome.failures == ["the cause", "Host web1 is unreachable: no route"]
-    assert outcome.stats == {"a": 1}
-
-
-def test_a_task_that_makes_something_in_the_account_is_remembered():
-    outcome = playbook.Outcome()
-    event = {
-        "event": "playbook_on_task_start",
-        "event_data": {"task": "Launch", "task_action": "ec2_backup.ebs.instance_launch"},
-    }
-    playbook.record(outcome, event)
-    assert outcome.launching
 
 
 def test_no_value_is_a_template_for_ansible(tmp_path):
@@ -199,8 +198,8 @@ RUNNER, MODULE = (f"{how}, run_name='__main__')" for how in ("path('ec2_backup_r
     [
         (RUNNER, "ec2_backup"),
         (RUNNER, "ec2_backup.cli"),
-        (RUNNER, "ec2_backup.commands.verify"),
-        (MODULE, "ec2_backup.commands.verify"),
+        (RUNNER, "ec2_backup.commands.backup"),
+        (MODULE, "ec2_backup.commands.backup"),
     ],
 )
 def test_ctrl_c_before_anything_has_begun_is_told_without_a_traceback(how, module):
@@ -214,7 +213,7 @@ def test_ctrl_c_while_the_command_line_is_read_is_told_without_a_traceback(monke
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(options, "settings", interrupted)
+    monkeypatch.setattr(settings, "role_variables", interrupted)
     assert cli.main([*(["--json"] if as_json else []), "/srv"]) == 130
     out, err = capsys.readouterr()
     assert out == ""

@@ -1,4 +1,4 @@
-"""Completion, in the shells themselves: what they offer is what the parsers understand, and nothing else."""
+"""Completion, in the shells themselves: they offer exactly what the parsers accept."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from ec2_backup import completion, grammar, share
+from ec2_backup import commands, share
 from ec2_backup.commands import completion as command
-from ec2_backup.display import CHOICES
+from ec2_backup.help import completion, grammar
+from ec2_backup.show.display import CHOICES
 from tests.unit import shells
 
-pytestmark = pytest.mark.xdist_group("shells")  # starting one takes longer than all that it is asked
+pytestmark = pytest.mark.xdist_group("shells")  # starting one takes longer than all questions to it
 
 Complete = Callable[[str], set[str]]
 
-COMMANDS = {each.name for each in grammar.commands()}
+COMMANDS = {each.name for each in commands.describe()}
 DIRECTORIES = {"a dir", "restored"}
 FILES = {"file one", "file2"}
 VOLUME = "vol-0123456789abcdef0"
@@ -46,7 +47,7 @@ def complete(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_after_a_command_its_options_are_offered_and_no_others(complete: Complete, name: str) -> None:
-    known = next(each for each in grammar.commands() if each.name == name)
+    known = next(each for each in commands.describe() if each.name == name)
     long = {option for option in grammar.names(known.options) if option.startswith("--")}
     assert complete(f"ec2-backup {name} --") == long
     assert complete(f"ec2-backup {name} -") == set(grammar.names(known.options))
@@ -132,7 +133,7 @@ def test_the_code_for_bash_passes_shellcheck(tmp_path: Path) -> None:
     subprocess.run(["shellcheck", "--shell=bash", str(script)], check=True)
 
 
-def test_a_choice_that_a_shell_would_not_take_as_it_is_is_refused() -> None:
+def test_a_choice_that_a_shell_would_interpret_is_refused() -> None:
     with pytest.raises(ValueError, match="a shell may misunderstand"):
         completion.values(grammar.Operand("WHEN", ("now", "$(later)"), required=True, repeats=False, help=""))
 
@@ -142,5 +143,5 @@ def test_the_command_prints_what_an_installation_has(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     share.write(tmp_path)
-    assert command.completion_command([name]) == 0
+    assert command.main([name]) == 0
     assert capsys.readouterr().out == (tmp_path / share.COMPLETIONS[name]).read_text()

@@ -6,9 +6,14 @@ import sys
 
 import pytest
 
-from ec2_backup import cli, config, options
+from ec2_backup import cli
+from ec2_backup.arguments import config_file, settings, variables
+from ec2_backup.arguments.config_file import ConfigError, parse
+from ec2_backup.arguments.options import find_command
+from ec2_backup.arguments.settings import settle
+from ec2_backup.arguments.variables import Variable
 from ec2_backup.commands import backup
-from ec2_backup.config import ConfigError, Variable, keys_hidden, parse, settle
+from ec2_backup.run.environment import KEYS, keys_hidden
 from ec2_backup.status import UserError
 
 KNOWN = {
@@ -66,7 +71,7 @@ def test_a_file_may_set_nothing(text):
     [
         (
             "a: 1\nec2_backup_regoin: x",
-            "1: there is no variable a: docs/configuration.md tells where they are listed",
+            "1: there is no variable a: docs/configuration.md says where they are listed",
         ),
         ("\nec2_backup_regoin: x", "2: there is no variable ec2_backup_regoin: did you mean ec2_backup_region?"),
         ("region: x", "1: there is no variable region: did you mean ec2_backup_region?"),
@@ -107,7 +112,7 @@ def test_a_file_may_set_nothing(text):
         ),
         (
             "ec2_backup_tags:\n  ec2-backup:run-id: x\n",
-            "2: ec2_backup_tags: the tag ec2-backup:run-id cannot be set: ec2-backup itself goes by those",
+            "2: ec2_backup_tags: the tag ec2-backup:run-id cannot be set: ec2-backup uses those itself",
         ),
         (
             "ec2_backup_source: /srv",
@@ -147,7 +152,7 @@ def test_bytes_that_are_no_text_are_told_with_their_line():
 
 
 @pytest.mark.parametrize("value", ["&a {x: *a}", "{x: 2026-11-22}"])
-def test_a_mapping_that_cannot_be_handed_on_is_told(value):
+def test_a_mapping_that_is_not_json_is_refused(value):
     with pytest.raises(ConfigError, match=r"^1: ec2_backup_tags"):
         parse(f"ec2_backup_tags: {value}\n".encode(), KNOWN)
 
@@ -161,19 +166,19 @@ def test_what_is_nested_too_deep_is_told():
 
 
 def test_the_variables_are_those_of_the_roles():
-    known = config.variables()
+    known = variables.variables()
     assert known["ec2_backup_source"] == Variable("path", required=True)
     assert known["ec2_backup_volume_id"].required  # of the role restore; of the role volume it is not
     assert known["ec2_backup_exclude_from"] == Variable("list", "path")
     assert "gp3" in known["ec2_backup_volume_type"].choices
-    assert {variable.type for variable in known.values()} <= set(config._TYPES)
-    assert {variable.elements for variable in known.values()} <= {*config._TYPES, None}
+    assert {variable.type for variable in known.values()} <= set(config_file._TYPES)
+    assert {variable.elements for variable in known.values()} <= {*config_file._TYPES, None}
 
 
 def test_every_variable_that_is_treated_in_some_way_exists():
-    treated = {*config.PER_RUN, *config.ENVIRONMENT, *config.ADDING, *config.YIELDING}
-    treated |= {each for names in config.YIELDING.values() for each in names}
-    assert treated - set(config.variables()) == set()
+    treated = {*config_file.PER_RUN, *settings.ENVIRONMENT, *settings.ADDING, *settings.CONFLICTING}
+    treated |= {each for names in settings.CONFLICTING.values() for each in names}
+    assert treated - set(variables.variables()) == set()
 
 
 @pytest.mark.parametrize(
@@ -187,13 +192,13 @@ def test_every_variable_that_is_treated_in_some_way_exists():
 )
 def test_the_default_file_is_where_xdg_says(monkeypatch, environment, place):
     monkeypatch.setenv("HOME", "/home/me")
-    assert str(config.default_file(environment)) == place
+    assert str(config_file.default_file(environment)) == place
 
 
 def test_without_a_home_there_is_no_default_file(monkeypatch):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert config.default_file({}) is None
-    assert config.load(None, {}) == {}
+    assert config_file.default_file({}) is None
+    assert config_file.load(None, {}) == {}
 
 
 @pytest.fixture
@@ -206,12 +211,12 @@ def home(tmp_path):
 def test_the_default_file_is_read(home):
     path, environment = home
     path.write_text("ec2_backup_region: eu-west-1\n")
-    assert config.load(None, environment) == {"ec2_backup_region": "eu-west-1"}
+    assert config_file.load(None, environment) == {"ec2_backup_region": "eu-west-1"}
 
 
 def test_the_default_file_may_be_absent(home):
-    assert config.load(None, home[1]) == {}
-    assert config.load(None, {"XDG_CONFIG_HOME": "/dev/null"}) == {}
+    assert config_file.load(None, home[1]) == {}
+    assert config_file.load(None, {"XDG_CONFIG_HOME": "/dev/null"}) == {}
 
 
 def test_a_file_that_is_named_is_read_in_place_of_the_default_one(home, tmp_path):
@@ -219,13 +224,13 @@ def test_a_file_that_is_named_is_read_in_place_of_the_default_one(home, tmp_path
     path.write_text("nonsense")
     other = tmp_path / "other.yml"
     other.write_text("ec2_backup_instance_type: t3.nano\n")
-    assert config.load(str(other), environment) == {"ec2_backup_instance_type": "t3.nano"}
-    assert config.load("/dev/null", environment) == {}
+    assert config_file.load(str(other), environment) == {"ec2_backup_instance_type": "t3.nano"}
+    assert config_file.load("/dev/null", environment) == {}
 
 
 def problem(named, environment):
     with pytest.raises(UserError) as raised:
-        config.load(named, environment)
+        config_file.load(named, environment)
     assert raised.value.status == 2
     return str(raised.value)
 
@@ -397,7 +402,7 @@ def test_a_profile_that_is_asked_for_goes_before_keys_in_the_environment(setting
 @pytest.fixture
 def settled(monkeypatch, home):
     """Return a function that tells the role variables that ``backup`` would run with."""
-    for name in ("EC2_BACKUP_FLAGS_AWS", "EC2_BACKUP_FLAGS_SSH", *config.KEYS, *sum(config.ENVIRONMENT.values(), ())):
+    for name in ("EC2_BACKUP_FLAGS_AWS", "EC2_BACKUP_FLAGS_SSH", *KEYS, *sum(settings.ENVIRONMENT.values(), ())):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", home[1]["XDG_CONFIG_HOME"])
 
@@ -449,9 +454,9 @@ def test_a_filter_of_the_file_and_a_compression_of_the_file_are_refused_together
         (["--tag", "=a", "/srv"], "argument --tag: a tag's key has 1 to 128 characters, and '' has 0"),
         (
             ["--tag", "ec2-backup:status=x", "/srv"],
-            "the tag ec2-backup:status cannot be set: ec2-backup itself goes by",
+            "the tag ec2-backup:status cannot be set: ec2-backup uses those itself",
         ),
-        (["--tag", "AWS:x=y", "/srv"], "argument --tag: the tag AWS:x cannot be set: AWS keeps those for itself"),
+        (["--tag", "AWS:x=y", "/srv"], "argument --tag: the tag AWS:x cannot be set: AWS reserves those"),
         (["--tag", "a=" + "b" * 257, "/srv"], "a tag's value has at most 256 characters, and that of a has 257"),
         (["--instance-type", "t3", "/srv"], "argument --instance-type: 't3' is not an instance type: those look like"),
         (["--config", "/nonexistent", "/srv"], "the configuration file /nonexistent cannot be read: No such file"),
@@ -506,7 +511,7 @@ COMMANDS = ("backup", "restore", "verify", "list", "cleanup")
 def test_options_that_all_commands_have_may_stand_before_the_command(monkeypatch, tmp_path, words, command, rest):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "restor").mkdir()
-    assert options.find_command(words, COMMANDS) == (command, rest)
+    assert find_command(words, COMMANDS) == (command, rest)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is shown of the progress, on what kind of stderr: never anything that is in the way of the command."""
+"""How progress is shown, on each kind of stderr. The display never makes a command fail."""
 
 from __future__ import annotations
 
@@ -20,20 +20,14 @@ from pathlib import Path
 import pyte
 import pytest
 
-from ec2_backup import display, progress
-from ec2_backup.display import Display, Json, Live, Plain, Silent, choose
+from ec2_backup.show import display, progress
+from ec2_backup.show.display import Display, Json, Live, Plain, Silent, choose
 from ec2_backup.status import say
+from tests.unit.events import began, said
 
-MODULE = "ec2_backup.ebs."
-SENDING = {
-    "event": "playbook_on_task_start",
-    "event_data": {
-        "task": "Stream the directory onto the volume",
-        "task_action": MODULE + "stream_send",
-        "task_path": "/ec2_backup/ebs/roles/stream/tasks/send.yml:2",
-    },
-}
-SENT = {"event": "runner_on_ok", "event_data": {"task_action": MODULE + "stream_send", "res": {"bytes": 1048576}}}
+SENDING = said(phase="streaming")
+STEP = began("Stream the directory onto the volume")
+SENT = said(moved={"taken": 1048576, "sent": 1048576})
 NOWHERE = Path("/nonexistent")
 
 
@@ -54,11 +48,11 @@ class Terminal:
     def _read(self) -> None:
         while True:
             ready = select.select([self.master, self._end], [], [])[0]
-            if self.master not in ready:  # it was closed, and all that came is read
+            if self.master not in ready:  # it was closed, and everything is read
                 return
             try:
                 data = os.read(self.master, 65536)
-            except OSError:  # nobody has the other end
+            except OSError:  # the other end is closed
                 return
             if not data:  # it has hung up
                 return
@@ -79,7 +73,7 @@ class Terminal:
         return False
 
     def hang_up(self) -> None:
-        """Go away while it is in use."""
+        """Close it while it is in use."""
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, self.master)  # its last descriptor
         os.close(nothing)
@@ -90,7 +84,7 @@ class Terminal:
             with contextlib.suppress(OSError):  # it has hung up
                 self.stream.close()
             os.close(self._stop)
-            self._thread.join()  # before the descriptor is somebody else's
+            self._thread.join()  # before the descriptor is used again
             os.close(self.master)
             os.close(self._end)
         return self.lines()
@@ -120,7 +114,7 @@ CAPABLE = {"TERM": "xterm"}
         ("json", False, "xterm", Json, Json),
     ],
 )
-def test_how_progress_is_shown_hangs_on_what_was_asked_for_and_on_stderr(terminal, asked, verbose, term, off, on):
+def test_how_progress_is_shown_depends_on_the_option_and_on_stderr(terminal, asked, verbose, term, off, on):
     environment = {"TERM": term} if term else {}
     assert type(choose(asked, verbose, io.StringIO(), environment)) is off
     assert type(choose(asked, verbose, terminal.stream, environment)) is on
@@ -143,13 +137,14 @@ def test_verbose_gives_a_time_stamped_line_for_each_phase_and_step_and_a_summary
     with Display(choose("auto", True, stream, CAPABLE)) as shown:
         shown.begin("backup", NOWHERE)
         shown.event(SENDING)
+        shown.event(STEP)
         shown.event(SENT)
     stamps, texts = zip(*(line.split(" ", 2)[1:] for line in stream.getvalue().splitlines()), strict=True)
     assert all(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ") for stamp in stamps)
     assert texts == ("starting", "streaming", "  Stream the directory onto the volume", "1.0 MiB in 0 s")
 
 
-def test_plain_lines_come_now_and_then_while_bytes_go_by():
+def test_plain_lines_come_every_few_seconds_while_bytes_are_moved():
     stream = io.StringIO()
     plain = Plain(display.Output(stream), verbose=False)
     state = progress.enter(progress.start(0.0), progress.STREAMING, 0.0)
@@ -183,7 +178,7 @@ def test_json_gives_an_object_a_line_messages_included_to_the_end_of_the_command
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (200, 50), (20, 5)])
-def test_the_live_line_goes_and_leaves_messages_and_a_summary(columns, rows):
+def test_the_live_line_is_removed_and_leaves_messages_and_a_summary(columns, rows):
     terminal = Terminal(columns, rows)
     with Display(choose("auto", False, terminal.stream, CAPABLE)) as shown:
         shown.begin("backup", NOWHERE)
@@ -206,7 +201,7 @@ def test_the_live_line_goes_and_leaves_messages_and_a_summary(columns, rows):
     assert b"\x1b[?25l" not in terminal.raw  # the cursor is never hidden
 
 
-def test_a_line_that_a_narrower_terminal_has_wrapped_goes_whole():
+def test_a_line_that_a_narrower_terminal_has_wrapped_is_removed_completely():
     terminal = Terminal(80, 24)
     with Display(choose("auto", False, terminal.stream, CAPABLE)) as shown:
         shown.begin("backup", NOWHERE)
@@ -221,7 +216,7 @@ def test_a_line_that_a_narrower_terminal_has_wrapped_goes_whole():
     assert terminal.raw[before:].startswith(b"\r\x1b[2K\x1b[1A" * above + b"\r\x1b[2K")
 
 
-def test_an_exception_takes_the_live_line_away(terminal):
+def test_an_exception_removes_the_live_line(terminal):
     shown = Display(choose("auto", False, terminal.stream, CAPABLE))
     with contextlib.suppress(KeyboardInterrupt), shown:
         assert terminal.shows("starting")
@@ -236,7 +231,7 @@ def test_a_terminal_without_unicode_gets_a_bar_of_ascii(terminal):
 
 
 @pytest.mark.parametrize("asked", ["auto", "always", "json"])
-def test_a_full_or_closed_stderr_is_in_nobodys_way(asked):
+def test_a_full_or_closed_stderr_is_ignored(asked):
     full = io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)
     with Display(choose(asked, True, full, CAPABLE)) as shown:
         shown.event(SENDING)
@@ -246,7 +241,7 @@ def test_a_full_or_closed_stderr_is_in_nobodys_way(asked):
         say("unheard")
 
 
-def test_a_terminal_that_goes_away_is_in_nobodys_way(terminal):
+def test_a_terminal_that_is_closed_is_ignored(terminal):
     with Display(choose("auto", False, terminal.stream, CAPABLE)) as shown:
         assert terminal.shows("starting")
         terminal.hang_up()
@@ -255,7 +250,7 @@ def test_a_terminal_that_goes_away_is_in_nobodys_way(terminal):
     assert "streaming" in shown.phases
 
 
-def test_a_fault_of_the_display_is_not_one_of_the_command(monkeypatch):
+def test_an_error_in_the_display_is_ignored(monkeypatch):
     def break_down(self, state, now):
         raise RuntimeError("bug")
 
@@ -268,26 +263,26 @@ def test_a_fault_of_the_display_is_not_one_of_the_command(monkeypatch):
 
 
 @pytest.mark.parametrize("asked", ["auto", "always", "never"])
-def test_sigusr1_gives_one_line_in_every_mode_and_the_handler_is_put_back(asked):
+def test_sigusr1_gives_one_line_in_every_mode_and_the_handler_is_restored(asked):
     stream = io.StringIO()
     before = signal.getsignal(signal.SIGUSR1)
     with Display(choose(asked, False, stream, CAPABLE)) as shown:
         shown.event(SENDING)
         os.kill(os.getpid(), signal.SIGUSR1)
         shown.finish()
-        os.kill(os.getpid(), signal.SIGUSR1)  # too late to be answered, but no harm
+        os.kill(os.getpid(), signal.SIGUSR1)  # ignored, as it comes too late
     assert stream.getvalue().count("ec2-backup: streaming, 0 s\n") == 1
     assert signal.getsignal(signal.SIGUSR1) is before
 
 
-def test_stderr_is_put_back():
+def test_stderr_is_restored():
     before = sys.stderr
     with Display(choose("auto", False, io.StringIO(), CAPABLE)):
         assert sys.stderr is not before
     assert sys.stderr is before
 
 
-def test_a_message_without_a_terminal_to_say_it_on_does_not_get_into_the_result(monkeypatch, capsys):
+def test_without_stderr_a_message_is_not_written_to_stdout(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", None)
     say("unheard")
     assert capsys.readouterr().out == ""

@@ -5,14 +5,15 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account import launch
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.estimate import backup_plan
-from ansible_collections.ec2_backup.ebs.plugins.modules import instance_launch, permission_check, security_group
-from ec2_backup import cli, progress
+from ansible_collections.ec2_backup.ebs.plugins.modules import permission_check, security_group
+from ec2_backup import cli
 from ec2_backup.commands import backup
-from ec2_backup.dry_run import asked_for, lines
-from ec2_backup.playbook import Outcome
-from ec2_backup.supervise import Supervised
-from tests.unit.test_estimate import CHOSEN, FACTS
+from ec2_backup.run.outcome import Outcome
+from ec2_backup.run.supervise import Supervised
+from ec2_backup.show.dry_run import asked_for, lines
+from tests.unit.test_estimate import CHOSEN, FACTS, facts
 
 PLAN = backup_plan(FACTS)
 RUN_COSTS = (
@@ -56,22 +57,22 @@ def test_a_plan_is_a_line_for_each_thing():
         RUN_COSTS,
         "prices        list prices of us-east-1, 2026",
         "allowed       ec2:RunInstances, ec2:CreateSecurityGroup, ec2:TerminateInstances",
-        "not known     ec2:CreateTags: EC2 tells only when there is something to permit it for",
+        "not known     ec2:CreateTags: EC2 says so only when the resource exists",
     ]
 
 
-def test_a_price_that_is_not_known_or_is_that_of_another_region_is_told_as_such():
+def test_a_price_that_is_not_known_or_is_of_another_region_is_marked():
     chosen = {"instance_type": "m7i.large", "subnet_id": "subnet-a", "zone": "eu-west-1a"}
-    facts = {**FACTS, "candidates": [chosen], "launch": {"candidate": chosen, "region": "eu-west-1"}}
-    shown = "\n".join(lines(backup_plan(facts)))
+    elsewhere = facts(permissions={"candidate": chosen, "region": "eu-west-1"}, instance={"candidates": [chosen]})
+    shown = "\n".join(lines(backup_plan(elsewhere)))
     assert "not known: there is no price of m7i.large here; public IPv4 address 0.0050 USD an hour" in shown
     assert "list prices of us-east-1, 2026; those of eu-west-1 differ" in shown
 
 
-def test_a_refusal_that_may_be_right_is_told_as_such():
+def test_a_refusal_that_may_be_right_is_marked():
     unsure = [{"permission": "ec2:TerminateInstances", "code": "UnauthorizedOperation"}]
     shown = lines({**PLAN, "unsure": unsure})[-1]
-    assert shown.startswith("refused       ec2:TerminateInstances: for IDs that nobody has")
+    assert shown.startswith("refused       ec2:TerminateInstances: for placeholder IDs")
 
 
 def test_nothing_in_a_name_reaches_the_terminal_as_a_command():
@@ -86,7 +87,7 @@ def test_the_variable_asks_for_a_dry_run_as_the_option_does(value, asked):
 @pytest.fixture
 def rehearsed(monkeypatch):
     """Replace the playbook by one that ended as the test says; a real run fails the test."""
-    ended = {"outcome": Outcome(rc=0, stats={"ec2_backup_plans": {"localhost": PLAN}})}
+    ended = {"outcome": Outcome(rc=0, results={"ec2_backup_plans": {"localhost": PLAN}})}
     asked = {}
 
     def attend(name, run_id, variables, observer):
@@ -125,19 +126,6 @@ def test_what_a_dry_run_finds_wrong_has_the_status_of_a_run(rehearsed, capsys):
     assert "Volume vol-1 is too small" in err
 
 
-@pytest.mark.parametrize(("rehearsal", "phase"), [(True, "checking"), (False, "launching")])
-def test_the_steps_of_a_launch_are_checks_in_a_dry_run(rehearsal, phase):
-    session = {"ansible_facts": {"__ec2_backup_session": {"dry_run": rehearsal}}}
-    state = progress.after_begin(progress.start(0), "backup", 0)
-    for event, data in (
-        ("runner_on_ok", {"task_action": "ansible.builtin.set_fact", "res": session}),
-        ("runner_on_ok", {"task_action": "ansible.builtin.set_fact", "res": {"ansible_facts": {"other": 1}}}),
-        ("playbook_on_task_start", {"task": "Launch", "task_path": "/x/roles/instance/tasks/launch.yml:6"}),
-    ):
-        state = progress.after_event(state, {"event": event, "event_data": data}, 1)
-    assert state.phase == phase
-
-
 # ---- what EC2 is asked
 
 LAUNCH = {
@@ -146,33 +134,58 @@ LAUNCH = {
     "key_name": None,
     "security_group_ids": [],
     "public_ip": True,
-    "user_data": "#cloud-config",
-    "volume": {"device_name": "/dev/sdf", "size": 3, "volume_type": "gp3"},
+    "volume": {
+        "device_name": "/dev/sdf",
+        "ebs": {"volume_size": 3, "volume_type": "gp3", "encrypted": True, "delete_on_termination": True},
+    },
     "tags": {"ec2-backup:run-id": "r1"},
 }
 
 
-def test_a_launch_is_rehearsed_with_the_very_call_that_makes_it():
+def test_a_launch_is_checked_as_a_whole():
     account = Account()
-    assert instance_launch.launch(account, LAUNCH, instance_launch.pretend) == ("", CHOSEN, [])
+    assert permission_check.check_launch(account, LAUNCH) == CHOSEN
     ((method, wanted),) = account.calls
     assert method == "run_instances"
-    real = instance_launch.request(LAUNCH, CHOSEN)
-    assert {**wanted, "ClientToken": ""} == {**real, "ClientToken": ""}
-    assert wanted["BlockDeviceMappings"][0]["Ebs"]["Encrypted"]
+    assert wanted["BlockDeviceMappings"] == [
+        {
+            "DeviceName": "/dev/sdf",
+            "Ebs": {"VolumeSize": 3, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True},
+        }
+    ]
+    assert (wanted["MaxCount"], wanted["InstanceInitiatedShutdownBehavior"]) == (1, "terminate")
     assert {one["ResourceType"] for one in wanted["TagSpecifications"]} == {"instance", "volume"}
 
 
-def test_a_zone_without_the_type_is_passed_over_in_a_rehearsal_too():
+def test_what_is_not_asked_for_is_not_in_the_launch():
+    wanted = launch.request({**LAUNCH, "public_ip": False, "volume": None}, CHOSEN)
+    assert "BlockDeviceMappings" not in wanted
+    assert wanted["NetworkInterfaces"] == [{"DeviceIndex": 0, "SubnetId": "subnet-a", "DeleteOnTermination": True}]
+    wanted = launch.request({**LAUNCH, "key_name": "mine", "security_group_ids": ["sg-1"]}, CHOSEN)
+    assert (wanted["KeyName"], wanted["NetworkInterfaces"][0]["Groups"]) == ("mine", ["sg-1"])
+
+
+def test_a_zone_without_the_type_is_passed_over():
     account = Account(run_instances=["Unsupported", "DryRunOperation"])
-    instance_id, candidate, passed_over = instance_launch.launch(account, LAUNCH, instance_launch.pretend)
-    assert (instance_id, candidate["zone"]) == ("", "us-east-1b")
-    assert passed_over == [{**CHOSEN, "code": "Unsupported"}]
+    assert permission_check.check_launch(account, LAUNCH)["zone"] == "us-east-1b"
 
 
-def test_a_launch_that_is_not_permitted_fails_its_rehearsal():
+def test_that_no_zone_has_the_type_is_told_with_what_to_do():
+    with pytest.raises(permission_check.NoRoom, match=r"does not offer t3\.small in us-east-1a \(Unsupported\), t3"):
+        permission_check.check_launch(Account(run_instances="Unsupported"), LAUNCH)
+    full = [{**CHOSEN, "code": "Unsupported"}, {**CHOSEN, "code": "InsufficientInstanceCapacity"}]
+    assert launch.no_room(full).endswith("Try later, or name other types in ec2_backup_instance_type_alternatives.")
+
+
+def test_a_launch_that_is_not_permitted_fails():
     with pytest.raises(ClientError, match="UnauthorizedOperation"):
-        instance_launch.launch(Account(run_instances="UnauthorizedOperation"), LAUNCH, instance_launch.pretend)
+        permission_check.check_launch(Account(run_instances="UnauthorizedOperation"), LAUNCH)
+
+
+def test_a_group_of_the_runs_own_is_checked():
+    account = Account()
+    permission_check.check_group(account, {"name": "g", "vpc_id": "vpc-1", "tags": {"ec2-backup:run-id": "r1"}})
+    assert [method for method, _ in account.calls] == ["create_security_group"]
 
 
 class Groups(Account):
@@ -192,9 +205,8 @@ def test_a_group_is_rehearsed_and_not_made():
     assert security_group.present_checked(account, params) == (True, "")
     assert [method for method, _ in account.calls] == ["create_security_group"]
     account = Groups("sg-1")
-    assert security_group.absent_checked(account, params) == (True, "sg-1")
-    assert account.calls == [("delete_security_group", {"GroupId": "sg-1"})]
-    assert security_group.absent_checked(Groups(), params) == (False, "")
+    assert security_group.present_checked(account, params) == (False, "sg-1")
+    assert account.calls == []
 
 
 ASKED = {
@@ -202,7 +214,7 @@ ASKED = {
     "device": "/dev/sdf",
     "tags": {"ec2-backup:status": "writing"},
     "tags_taken": ["ec2-backup:run-id"],
-    "own_group": True,
+    "launch": LAUNCH,
 }
 
 
@@ -223,7 +235,7 @@ def test_all_that_a_run_does_after_its_launch_is_asked():
     )
     assert dict(account.calls)["terminate_instances"] == {"InstanceIds": [permission_check.NO_INSTANCE]}
     account = Account()
-    permission_check.ask(account, {**ASKED, "volume_id": None, "own_group": False})
+    permission_check.ask(account, {**ASKED, "volume_id": None, "launch": {"security_group_ids": ["sg-1"]}})
     assert [method for method, _ in account.calls] == ["create_tags", "detach_volume", "terminate_instances"]
 
 

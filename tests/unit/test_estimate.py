@@ -1,5 +1,7 @@
 """What a backup would make, and about what it costs."""
 
+from typing import Any
+
 import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.catalog import LIST_PRICES
@@ -7,29 +9,50 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.estimate i
 
 GP3 = {"type": "gp3", "size_gib": 3, "iops": None, "throughput": None}
 CHOSEN = {"instance_type": "t3.small", "subnet_id": "subnet-a", "zone": "us-east-1a"}
-FACTS = {
+FACTS: dict[str, Any] = {
     "source": {"host": "web1", "path": "/srv", "archive_bytes": 1048576, "source_warnings_count": 0, "selection": {}},
-    "stream": {"local_filter": "", "remote_filter": ""},
-    "verify": False,
-    "volume": {"given": False, "volume_id": "", "size_gib": 3, "zone": ""},
-    "new_volume": {"volume_type": "gp3", "size": 3, "iops": 0, "throughput": 0, "kms_key_id": ""},
+    "plan": {
+        "stream": {"local_filter": "", "remote_filter": "", "read_back": False},
+        "volume": {
+            "given": False,
+            "volume_id": "",
+            "size_gib": 3,
+            "zone": "",
+            "mapping": {"device_name": "/dev/sdf", "ebs": {"volume_type": "gp3", "volume_size": 3, "encrypted": True}},
+        },
+        "user_tags": {"Name": "ec2-backup web1:/srv"},
+        "instance": {
+            "image_id": "ami-1",
+            "vpc_id": "vpc-1",
+            "candidates": [
+                CHOSEN,
+                {**CHOSEN, "subnet_id": "subnet-b", "zone": "us-east-1b"},
+                {**CHOSEN, "instance_type": "t3a.small"},
+            ],
+            "security_group_ids": [],
+            "address": "public",
+        },
+    },
     "found": {},
-    "name": "ec2-backup web1:/srv",
-    "instance": {"image_id": "ami-1", "vpc_id": "vpc-1"},
-    "candidates": [
-        CHOSEN,
-        {**CHOSEN, "subnet_id": "subnet-b", "zone": "us-east-1b"},
-        {**CHOSEN, "instance_type": "t3a.small"},
-    ],
-    "launch": {"candidate": CHOSEN, "region": "us-east-1"},
-    "security_group_ids": [],
     "client_address": "203.0.113.7",
-    "public_address": True,
     "permissions": {
-        "allowed": ["ec2:TerminateInstances"],
+        "candidate": CHOSEN,
+        "region": "us-east-1",
+        "allowed": ["ec2:RunInstances", "ec2:CreateSecurityGroup", "ec2:TerminateInstances"],
         "unsure": [{"permission": "ec2:CreateTags", "code": "InvalidVolume.NotFound"}],
     },
 }
+
+
+def facts(found=None, permissions=None, **plan):
+    """The facts, with other ones of the plan in the place of some."""
+    changed = {key: {**FACTS["plan"][key], **value} for key, value in plan.items()}
+    return {
+        **FACTS,
+        "plan": {**FACTS["plan"], **changed},
+        "found": found or {},
+        "permissions": {**FACTS["permissions"], **(permissions or {})},
+    }
 
 
 def test_a_run_costs_its_instance_and_its_address_by_the_hour_and_the_volume_by_the_month():
@@ -78,7 +101,7 @@ def test_a_new_volume_is_planned_as_the_launch_asks_for_it():
 def test_a_given_volume_is_planned_as_it_is():
     found = {"volume_type": "io2", "iops": 200, "throughput": 0, "encrypted": False}
     volume = {"given": True, "volume_id": "vol-1", "size_gib": "8", "zone": "us-east-1a"}
-    plan = backup_plan({**FACTS, "volume": volume, "found": found, "security_group_ids": ["sg-1"]})
+    plan = backup_plan(facts(found, volume=volume, instance={"security_group_ids": ["sg-1"]}))
     assert plan["volume"] == {
         "id": "vol-1",
         "size_gib": 8,
@@ -90,4 +113,3 @@ def test_a_given_volume_is_planned_as_it_is():
     }
     assert plan["cost"]["volume_per_month"] == round(8 * LIST_PRICES["io2"] + 200 * LIST_PRICES["io2-iops"], 2)
     assert (plan["security_group_ids"], plan["lets_in"]) == (["sg-1"], None)
-    assert "ec2:CreateSecurityGroup" not in plan["allowed"]

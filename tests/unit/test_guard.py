@@ -1,4 +1,4 @@
-"""What becomes of a run's processes and files when the wrapper is killed, and nobody else is there to end them."""
+"""The guard ends a run's processes and removes its files when the wrapper is killed."""
 
 import os
 import signal
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ec2_backup import processes
+from ec2_backup.run import processes
 from tests.unit.devices import descendants, is_running, wait_until
 
-# A wrapper that has started something which will not end by itself, and prints its ID.
+# A wrapper that starts a process which does not end by itself, and prints its ID.
 WRAPPER = """
 import os, subprocess, sys
 from pathlib import Path
-from ec2_backup import guard, processes
+from ec2_backup.run import guard, processes
 
 run_id, private = sys.argv[1], Path(sys.argv[2])
 private.mkdir()
@@ -72,7 +72,7 @@ def test_a_wrapper_that_ends_its_run_itself_has_no_guard_any_more(wrapper, tmp_p
     assert (tmp_path / "private").exists()
 
 
-def test_the_guard_of_a_run_is_none_of_its_processes_and_holds_nothing_of_the_users(wrapper):
+def test_the_guard_is_not_one_of_the_runs_processes_and_has_none_of_the_users_files_open(wrapper):
     worker = int(wrapper.stdout.readline())
     (guard,) = descendants(wrapper.pid) - {worker}
     assert processes.MARKER.encode() not in Path(f"/proc/{guard}/environ").read_bytes()

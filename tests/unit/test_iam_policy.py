@@ -20,6 +20,18 @@ POLICY = Policy(TEXT)
 
 # What amazon.aws asks for in our name. Its modules and lookups that the roles use; a new one fails the test below.
 AMAZON = {
+    "aws_region_info": {"ec2:DescribeRegions"},
+    "ec2_instance": {
+        "ec2:DescribeInstanceAttribute",
+        "ec2:DescribeInstanceStatus",
+        "ec2:DescribeInstances",
+        "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSubnets",
+        "ec2:RunInstances",
+        "ec2:TerminateInstances",
+    },
+    "ec2_instance_info": {"ec2:DescribeInstances"},
+    "ec2_vol_info": {"ec2:DescribeVolumes"},
     "ec2_tag": {"ec2:CreateTags", "ec2:DeleteTags", "ec2:DescribeTags"},
     "ec2_vpc_subnet_info": {"ec2:DescribeSubnets"},
     "ssm_parameter": {"ssm:GetParameter"},

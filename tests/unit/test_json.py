@@ -19,16 +19,20 @@ import jsonschema
 import pytest
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.estimate import backup_plan
-from ec2_backup import cli, options, report, supervise
+from ec2_backup import cli
 from ec2_backup.commands import backup, cleanup, listing, restore, verify
-from ec2_backup.playbook import Observer, Outcome
+from ec2_backup.run import supervise
+from ec2_backup.run.outcome import Outcome
+from ec2_backup.run.playbook import Observer
+from ec2_backup.run.supervise import Supervised
+from ec2_backup.show import report
+from ec2_backup.show.display import watch
 from ec2_backup.status import UserError, json_line, say, speak_json
-from ec2_backup.supervise import Supervised
 from tests.unit.entries import entry
 from tests.unit.test_estimate import FACTS
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = json.loads((ROOT / "ec2_backup" / "schema.json").read_text())
+SCHEMA = json.loads((ROOT / "ec2_backup/show/schema.json").read_text())
 COMMANDS = {"backup": backup, "restore": restore, "verify": verify, "list": listing, "cleanup": cleanup}
 RUN = "20261122t184500z-1f2e3d4c"
 VOLUME = "vol-0123456789abcdef0"
@@ -141,7 +145,7 @@ GOOD = {
     "differences_count": 0,
     "message": f"Volume {VOLUME}: good, 1048576 bytes, 12 members.",
 }
-SEALED = {**GOOD, "members": -1}  # encrypted: not counted
+ENCRYPTED = {**GOOD, "members": -1}  # encrypted: not counted
 DIFFERS = {
     **GOOD,
     "good": False,
@@ -166,26 +170,26 @@ CLEANED = {"run_id": RUN, "complete": [VOLUME], "removed": [INSTANCE], "would": 
 LOG = Path("/var/log/\udcff.log")
 
 
-def outcome(rc: int = 0, launching: bool = True, **more: Any) -> Outcome:
-    """An outcome that is worked on no further."""
-    return Outcome(rc=rc, launching=launching, **more)
+def outcome(rc: int = 0, **more: Any) -> Outcome:
+    """An outcome."""
+    return Outcome(rc=rc, **more)
 
 
 def backed_up(
     caught: signal.Signals | None = None, left: list[str] | None = None, rc: int = 0, **more: Any
 ) -> Supervised:
     """A backup that is complete."""
-    stats = {"ec2_backup_results": {"localhost": {**RESULT, **more}}}
-    return Supervised(outcome(rc, stats=stats), caught, [] if left is None else left)
+    results = {"ec2_backup_results": {"localhost": {**RESULT, **more}}}
+    return Supervised(outcome(rc, results=results), caught, [] if left is None else left)
 
 
-def handed_back(key: str, value: Any, rc: int = 0, caught: signal.Signals | None = None, **more: Any) -> Supervised:
-    """A run that handed something back."""
-    return Supervised(outcome(rc, stats={key: value}, **more), caught, [])
+def returned(key: str, value: Any, rc: int = 0, caught: signal.Signals | None = None, **more: Any) -> Supervised:
+    """A run that returned something."""
+    return Supervised(outcome(rc, results={key: value}, **more), caught, [])
 
 
 def failed(caught: signal.Signals | None = None, left: list[str] | None = None, **more: Any) -> Supervised:
-    """A run that handed nothing back."""
+    """A run that returned nothing."""
     failures = ["the cause", "cleaning up: no answer"]
     return Supervised(outcome(2, failures=failures, log=LOG, **more), caught, [] if left is None else left)
 
@@ -198,30 +202,30 @@ BACKUP: Ways = {
     "done": (["/srv"], backed_up(), 0),
     "done, told by the account": (
         ["/srv"],
-        Supervised(outcome(-9, committing=True, source_warnings=["./a: changed"]), None, [], (VOLUME,)),
+        Supervised(outcome(-9, prepared={**RESULT, "warnings": ["./a: changed"]}), None, [], (VOLUME,)),
         3,
     ),
     "done, late": (["/srv"], backed_up(rc=2), 0),
     "incomplete": (["/srv"], backed_up(warnings=["./log\udcff: file changed as we read it"]), 3),
     "failed": (["/srv"], failed(), 1),
-    "left behind": (["/srv"], failed(left=["i-0123456789abcdef0"], tagged=True, volume_id=VOLUME), 4),
+    "left behind": (["/srv"], failed(left=["i-0123456789abcdef0"], complete=VOLUME, volume_id=VOLUME), 4),
     "left behind, not known what": (["/srv"], NOT_KNOWN, 4),
     "left behind, complete": (["/srv"], backed_up(left=["sg-0123456789abcdef0"]), 4),
     "signal": (["/srv"], failed(signal.SIGINT), 130),
     "signal, complete": (["/srv"], backed_up(signal.SIGTERM), 143),
     "usage": (["-v", "vol-1", "/srv"], backed_up(), 2),
-    "dry": (["--dry-run", "/srv"], handed_back("ec2_backup_plans", {"localhost": PLAN}), 0),
+    "dry": (["--dry-run", "/srv"], returned("ec2_backup_plans", {"localhost": PLAN}), 0),
     "dry, failed": (["--dry-run", "/srv"], failed(), 1),
     "dry, signal": (["--dry-run", "/srv"], failed(signal.SIGINT), 130),
 }
 RESTORE: Ways = {
-    "done": (TARGET, handed_back("ec2_backup_restored", {"localhost": RESTORED}), 0),
-    "older tool": (TARGET, handed_back("ec2_backup_restored", {"localhost": {**RESTORED, "manifest": {}}}), 0),
-    "denied": (TARGET, handed_back("ec2_backup_restored", {"localhost": {**RESTORED, "denied": "12 owners"}}), 0),
-    "odd target": (TARGET, handed_back("ec2_backup_restored", {"localhost": {**RESTORED, "target": ODD}}), 0),
+    "done": (TARGET, returned("ec2_backup_restored", {"localhost": RESTORED}), 0),
+    "older tool": (TARGET, returned("ec2_backup_restored", {"localhost": {**RESTORED, "manifest": {}}}), 0),
+    "denied": (TARGET, returned("ec2_backup_restored", {"localhost": {**RESTORED, "denied": "12 owners"}}), 0),
+    "odd target": (TARGET, returned("ec2_backup_restored", {"localhost": {**RESTORED, "target": ODD}}), 0),
     "listed": (
         ["--list-files", VOLUME],
-        handed_back("ec2_backup_restored", {"localhost": {**RESTORED, "target": ""}}),
+        returned("ec2_backup_restored", {"localhost": {**RESTORED, "target": ""}}),
         0,
     ),
     "failed": (TARGET, failed(), 1),
@@ -230,28 +234,28 @@ RESTORE: Ways = {
     "usage": ([VOLUME], failed(), 2),
 }
 VERIFY: Ways = {
-    "good": ([VOLUME], handed_back("ec2_backup_verified", {"localhost": [GOOD, SEALED]}), 0),
-    "bad": ([VOLUME], handed_back("ec2_backup_verified", {"localhost": [GOOD, DIFFERS, BAD, UNCHECKED]}, 2), 1),
-    "warned": ([VOLUME], handed_back("ec2_backup_verified", {"localhost": [GOOD]}, warnings=["not pinned"]), 0),
+    "good": ([VOLUME], returned("ec2_backup_verified", {"localhost": [GOOD, ENCRYPTED]}), 0),
+    "bad": ([VOLUME], returned("ec2_backup_verified", {"localhost": [GOOD, DIFFERS, BAD, UNCHECKED]}, 2), 1),
+    "warned": ([VOLUME], returned("ec2_backup_verified", {"localhost": [GOOD]}, warnings=["not pinned"]), 0),
     "failed": ([VOLUME], failed(), 1),
     "left behind": ([VOLUME], failed(left=["i-0123456789abcdef0"]), 4),
-    "signal": ([VOLUME], handed_back("ec2_backup_verified", {"localhost": [GOOD]}, 254, signal.SIGINT), 130),
+    "signal": ([VOLUME], returned("ec2_backup_verified", {"localhost": [GOOD]}, 254, signal.SIGINT), 130),
     "usage": ([], failed(), 2),
 }
 LIST: Ways = {
-    "done": ([], handed_back("ec2_backup_catalog", [ENTRY, UNKNOWN]), 0),
-    "none": ([], handed_back("ec2_backup_catalog", []), 0),
+    "done": ([], returned("ec2_backup_catalog", [ENTRY, UNKNOWN]), 0),
+    "none": ([], returned("ec2_backup_catalog", []), 0),
     "failed": ([], failed(), 1),
     "signal": ([], failed(signal.SIGINT), 130),
     "usage": (["--source", ""], failed(), 2),
 }
 STUCK = {**CLEANED, "left": [{**GROUP, "why": "denied"}], "kept": [{**GROUP, "why": "i-1 uses it"}]}
 CLEANUP: Ways = {
-    "done": (["--run-id", RUN], handed_back("ec2_backup_cleanup", CLEANED), 0),
-    "dry": (["--dry-run"], handed_back("ec2_backup_cleanup", {**CLEANED, "removed": [], "would": [GROUP]}), 0),
+    "done": (["--run-id", RUN], returned("ec2_backup_cleanup", CLEANED), 0),
+    "dry": (["--dry-run"], returned("ec2_backup_cleanup", {**CLEANED, "removed": [], "would": [GROUP]}), 0),
     "failed": ([], failed(), 1),
-    "left behind": (["--run-id", RUN], handed_back("ec2_backup_cleanup", STUCK, 2, failures=["it is left"]), 4),
-    "left behind of all": ([], handed_back("ec2_backup_cleanup", STUCK, 2), 4),
+    "left behind": (["--run-id", RUN], returned("ec2_backup_cleanup", STUCK, 2, failures=["it is left"]), 4),
+    "left behind of all": ([], returned("ec2_backup_cleanup", STUCK, 2), 4),
     "signal": ([], failed(signal.SIGINT), 130),
     "usage": (["--frobnicate"], failed(), 2),
 }
@@ -265,7 +269,8 @@ Run = Callable[..., Said]
 @pytest.fixture
 def run(monkeypatch, capsys) -> Run:
     """Run a command as one of those ways; further words may be put before its arguments."""
-    monkeypatch.setattr(options, "new_run_id", lambda: RUN)
+    for module in COMMANDS.values():
+        monkeypatch.setattr(module, "new_run_id", lambda: RUN)
     for name in ("EC2_BACKUP_FLAGS_AWS", "EC2_BACKUP_FLAGS_SSH", "EC2_BACKUP_VERBOSE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -302,7 +307,7 @@ def test_every_end_is_one_object_on_stdout_or_none_and_one_error_on_stderr_or_no
 # ---- what stands in them --------------------------------------------------------------------------------------------
 
 
-def test_a_backup_tells_all_there_is_to_know(run):
+def test_the_result_of_a_backup_has_all_fields(run):
     said = run("backup", "done")
     assert said.result == {
         **said.result,
@@ -317,8 +322,7 @@ def test_a_backup_tells_all_there_is_to_know(run):
 
 
 def test_a_backup_of_a_play_that_was_killed_tells_what_was_seen_of_it(run, monkeypatch):
-    outcome = Outcome(rc=-9, launching=True, committing=True, tagged=True, detached=True, volume_id=VOLUME)
-    outcome.written = {key: value for key, value in RESULT.items() if key not in ("volume_id", "warnings")}
+    outcome = Outcome(rc=-9, settled=False, complete=VOLUME, committed=VOLUME, prepared=dict(RESULT))
     monkeypatch.setitem(BACKUP, "killed", (["/srv"], Supervised(outcome, None, []), 0))
     told = run("backup", "killed").result
     assert {key: told[key] for key in RESULT if key != "warnings"} == {
@@ -414,7 +418,7 @@ def test_the_files_of_a_volume_are_a_list_of_names_that_loses_none_of_their_byte
     assert "files" not in run("restore", "done").result
 
 
-def test_however_many_files_there_are_they_are_not_gathered_in_memory(monkeypatch):
+def test_a_long_list_of_files_is_not_held_in_memory(monkeypatch):
     class Counting(io.StringIO):
         longest = 0
 
@@ -447,7 +451,7 @@ def test_a_list_keeps_the_fields_that_the_role_gives_it(run):
     assert run("list", "done").result["volumes"] == [ENTRY, UNKNOWN]
 
 
-def test_a_standard_output_that_takes_nothing_is_an_error_that_names_the_volume(run, monkeypatch):
+def test_a_full_standard_output_is_an_error_that_names_the_volume(run, monkeypatch):
     class Full(io.StringIO):
         def write(self, text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -490,7 +494,7 @@ def test_no_line_is_drawn_on_a_terminal_either(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    with options.watch(backup.parser().parse_args(["--json", "/srv"])) as observer:
+    with watch(backup.parser().parse_args(["--json", "/srv"])) as observer:
         observer.tell("asked")  # as SIGUSR1 does
         observer.finish()
     (line,) = screen.getvalue().splitlines()
@@ -549,7 +553,7 @@ def test_an_error_of_a_user_has_its_status(capsys):
     assert Said(1, *capsys.readouterr()).error["message"] == "that file cannot be read"
 
 
-def test_no_half_of_a_surrogate_pair_gets_out():
+def test_no_lone_surrogate_is_printed():
     check(json.loads(json_line("message", text="\udcff \ud800")))
     assert json.loads(json_line("message", text="\udcffé"))["text"] == r"\xffé"
     assert report.name("\ud800") == r"\ud800"

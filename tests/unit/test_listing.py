@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from ec2_backup import cli, supervise
+from ec2_backup import cli
 from ec2_backup.commands.listing import age, cells, shorten, table
-from ec2_backup.playbook import Outcome
-from ec2_backup.progress import binary
+from ec2_backup.run import supervise
+from ec2_backup.run.outcome import Outcome
+from ec2_backup.show.progress import binary
 from tests.unit.entries import entry
 
 INTERRUPTED = entry(
@@ -36,7 +37,7 @@ def ran(monkeypatch):
             asked.update(name=name, variables=variables)
 
         def run(self, observer):
-            asked["outcome"].stats = {"ec2_backup_catalog": asked["entries"]}
+            asked["outcome"].results = {"ec2_backup_catalog": asked["entries"]}
             return asked["outcome"]
 
     monkeypatch.setattr(supervise, "Playbook", Fake)
@@ -61,7 +62,7 @@ def test_without_backups_there_is_no_table():
     assert table([]) == []
 
 
-def test_on_a_narrow_terminal_the_source_gives_way():
+def test_on_a_narrow_terminal_the_source_is_shortened():
     full = max(map(len, table([entry(), INTERRUPTED])))
     assert table([entry(), INTERRUPTED], full) == table([entry(), INTERRUPTED])
     narrower = table([entry(), INTERRUPTED], full - 3)

@@ -1,4 +1,4 @@
-"""The logs of failed runs: kept for their user alone, and not for ever."""
+"""The logs of failed runs: readable for their user only, and limited in number and size."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ec2_backup import logs
+from ec2_backup.run import logs
 
 
 def name(number, playbook="backup"):
@@ -33,7 +33,7 @@ def kept(tmp_path, output, number):
     return logs.keep(output, name(number), {"XDG_STATE_HOME": str(tmp_path / "state")})
 
 
-def test_a_log_is_kept_under_the_state_directory_and_for_its_user_alone(tmp_path, output):
+def test_a_log_is_kept_below_the_state_directory_and_readable_for_its_user_only(tmp_path, output):
     log = kept(tmp_path, output, 1)
     assert log == tmp_path / "state/ec2-backup/log/20261122t180001z-1f2e3d4c-backup.log"
     assert log.read_text() == "PLAY RECAP\n"
@@ -47,7 +47,7 @@ def test_a_second_log_of_the_same_run_takes_the_place_of_the_first(tmp_path, out
     assert kept(tmp_path, output, 1).read_text() == "again"
 
 
-def test_the_newest_twenty_are_kept_and_what_is_not_ours_is_left_alone(tmp_path, output, where):
+def test_the_newest_twenty_are_kept_and_other_files_are_left_alone(tmp_path, output, where):
     for number in range(30):
         (where / f"{name(number)}.log").write_text("x")
         os.utime(where / f"{name(number)}.log", (number, number))
@@ -94,7 +94,7 @@ def test_the_directory_is_that_of_the_xdg_specification(environment, expected, m
 
 
 def test_a_user_without_a_home_gets_no_log_and_no_directory_called_tilde(output, tmp_path, monkeypatch):
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as Python does for a user that nobody knows
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as Python does for an unknown user
     monkeypatch.chdir(tmp_path)
     assert logs.keep(output, name(1), {}) is None
     assert os.listdir(tmp_path) == ["stdout"]

@@ -1,4 +1,4 @@
-"""Help, man pages, and what an installation has of them: all that the parsers know, and nothing of it by hand."""
+"""Help, man pages, and their installation: all of it made from the parsers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import contextlib
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from ec2_backup import __version__, cli, grammar, manual, share
+from ec2_backup import __version__, cli, commands, share
+from ec2_backup.help import grammar, manual
 from ec2_backup.status import Status
 from tools import hatch_build
 
 ROOT = Path(__file__).parents[2]
-PAGES = manual.pages(grammar.commands())
+PAGES = manual.pages(commands.describe())
 SECTIONS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"]
-WORKING = [name for name in cli.COMMANDS if name not in grammar.ONLY_PRINT]
+WORKING = [name for name in commands.COMMANDS if name not in grammar.ONLY_PRINT]
 
 
 def parser(command: str) -> argparse.ArgumentParser:
     """The parser of a command."""
-    made = sys.modules[cli.COMMANDS[command].__module__].parser()
+    made = commands.module(command).parser()
     assert isinstance(made, argparse.ArgumentParser)
     return made
 
@@ -43,12 +43,12 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_help_lists_each_command_on_a_line_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     lines = told(capsys, "help").splitlines()
-    for command in cli.COMMANDS:
+    for command in commands.COMMANDS:
         assert [line for line in lines if re.match(rf"  {command}  +[A-Z][\w ,-]+$", line)]
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", commands.COMMANDS)
 def test_help_tells_about_a_command_what_its_option_does(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,7 +59,7 @@ def test_help_tells_about_a_command_what_its_option_does(
     assert text.isascii()  # whatever the locale is
 
 
-@pytest.mark.parametrize("words", [[], *([command] for command in cli.COMMANDS)])
+@pytest.mark.parametrize("words", [[], *([command] for command in commands.COMMANDS)])
 def test_every_command_tells_the_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, *words, "--version") == f"ec2-backup {__version__}\n"
 
@@ -77,7 +77,7 @@ def test_help_prints_the_source_of_a_man_page(capsys: pytest.CaptureFixture[str]
 # ---- what is read from the parsers ----------------------------------------------------------------------------------
 
 
-def test_options_are_read_with_all_that_is_to_be_known_of_them() -> None:
+def test_options_are_read_with_all_their_properties() -> None:
     made = argparse.ArgumentParser(
         "x", description="Do it,\n  all of it. Twice.", epilog="examples:\n  x a\n\nThe end.\n"
     )
@@ -114,7 +114,7 @@ def unescaped(source: str) -> str:
     return re.sub(r"\\[&%]", "", source).replace(r"\-", "-")
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", commands.COMMANDS)
 @pytest.mark.parametrize("main", [False, True])
 def test_a_page_has_every_option_and_argument_of_its_parser(command: str, main: bool) -> None:
     if main and command != grammar.DEFAULT:
@@ -140,11 +140,11 @@ def test_a_page_has_its_sections_in_the_order_that_readers_expect(page: str) -> 
 
 
 def test_the_main_page_refers_to_each_command() -> None:
-    assert set(re.findall(r"\.It Xr ec2-backup-(\S+) 1", PAGES["ec2-backup"])) == set(cli.COMMANDS)
+    assert set(re.findall(r"\.It Xr ec2-backup-(\S+) 1", PAGES["ec2-backup"])) == set(commands.COMMANDS)
 
 
 def test_every_command_has_its_exit_status_told() -> None:
-    assert manual.STATUSES.keys() == cli.COMMANDS.keys()
+    assert manual.STATUSES.keys() == commands.COMMANDS.keys()
     assert manual.STATUSES["backup"].keys() == {*(str(int(status)) for status in Status), "128+N"}
 
 
@@ -156,7 +156,7 @@ def test_every_variable_of_the_environment_that_is_read_is_told() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_mandoc_has_nothing_to_warn_of(page: str) -> None:
+def test_mandoc_gives_no_warnings(page: str) -> None:
     if shutil.which("mandoc") is None:
         pytest.skip("mandoc is not installed (tools/setup installs it)")
     lint = subprocess.run(
@@ -180,7 +180,7 @@ def test_a_page_looks_as_it_should(formatter: list[str], page: str) -> None:
     assert "\\" not in text
 
 
-def test_what_stands_in_help_cannot_become_a_macro() -> None:
+def test_a_help_text_cannot_become_a_macro() -> None:
     made = argparse.ArgumentParser("x", description=".Sh ATTACK")
     made.add_argument("--a", metavar="Fl", help=r"'quoted' \fBbold\fP. No \n(.x … -1")
     page = manual.pages([grammar.read("backup", made)])["ec2-backup"].splitlines()
@@ -193,7 +193,7 @@ def test_what_stands_in_help_cannot_become_a_macro() -> None:
 # ---- what an installation has ---------------------------------------------------------------------------------------
 
 
-def test_it_is_built_where_nothing_but_python_is(tmp_path: Path) -> None:
+def test_it_is_built_with_nothing_but_python(tmp_path: Path) -> None:
     prefix = hatch_build.share(ROOT, __version__, tmp_path)
     built = {str(path.relative_to(prefix)): path.read_text() for path in prefix.rglob("*") if path.is_file()}
     assert built == dict(share.files())

@@ -15,9 +15,9 @@ import yaml
 
 from ec2_backup import cli
 from ec2_backup.commands import backup
-from ec2_backup.playbook import Outcome
-from ec2_backup.supervise import Supervised
-from ec2_backup.words import CODES, reworded
+from ec2_backup.run.outcome import Outcome
+from ec2_backup.run.supervise import Supervised
+from ec2_backup.show.aws_errors import CODES, reworded
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).with_name("data")
@@ -73,10 +73,17 @@ USAGE: list[tuple[list[str], dict[str, str], str]] = [
     (["completion", "tcsh"], {}, "argument SHELL: invalid choice: 'tcsh' (choose from "),
     (["--config", "/nonexistent", "/srv"], {}, "the configuration file /nonexistent cannot be read: No such file"),
     (["-e", "path=x", "/srv"], {}, "argument -e: 'path=x' is not of the form ec2_backup_NAME=VALUE (try --help)"),
-    (["-e", "ec2_backup_tags={a", "/srv"], {}, "the value of ec2_backup_tags begins like JSON, but is none: "),
+    (["-e", "ec2_backup_tags={a", "/srv"], {}, "the value of ec2_backup_tags begins like JSON, but is not JSON: "),
     (["-e", "ec2_backup_frob=1", "/srv"], {}, "there is no variable ec2_backup_frob"),
     (["/srv/\udce9"], {}, "a name that is not UTF-8 cannot be given to Ansible (it has the byte 0xe9)"),
     (["--tag", "a", "/srv"], {}, "argument --tag: 'a' is not of the form KEY=VALUE (try --help)"),
+    (["--tag", "aws:a=b", "/srv"], {}, "argument --tag: the tag aws:a cannot be set: AWS reserves those"),
+    (["--tag", "=b", "/srv"], {}, "argument --tag: a tag's key has 1 to 128 characters, and '' has 0 (try --help)"),
+    (
+        ["--tag", "a=" + "b" * 257, "/srv"],
+        {},
+        "argument --tag: a tag's value has at most 256 characters, and that of a has 257 (try --help)",
+    ),
     (["--instance-type", "big", "/srv"], {}, "'big' is not an instance type: those look like t3.small (try --help)"),
     (
         ["--compress", "rar", "/srv"],
@@ -158,7 +165,7 @@ def test_wrong_usage_is_told_in_one_line_before_anything_begins(fails, capsys, m
 
 
 # Where there is one more table like this one: tests/unit/test_config.py has the configuration file's.
-CHECKED = ["options.py", "commands/*.py"]
+CHECKED = ["arguments/options.py", "arguments/parser.py", "arguments/types.py", "commands/*.py"]
 UTILITIES = ["flags.py", "_format/filters.py", "_account/catalog.py"]
 OUTPUT = "the help could not be written to standard output:"  # no wrong usage
 ERRORS = {"UserError", "ArgumentTypeError", "ValueError", "FilterError"}

@@ -9,8 +9,8 @@ import tempfile
 
 import pytest
 
-from ec2_backup import private
-from ec2_backup.private import private_directory
+from ec2_backup.run import private
+from ec2_backup.run.private import private_directory
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def _temporary(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
-def test_the_directory_is_private_and_goes_with_the_run(tmp_path):
+def test_the_directory_is_private_and_is_removed_with_the_run(tmp_path):
     with private_directory() as directory:
         assert directory.parent == tmp_path
         assert directory.stat().st_mode & 0o777 == 0o700
@@ -29,7 +29,7 @@ def test_the_directory_is_private_and_goes_with_the_run(tmp_path):
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_but_not_what_a_living_one_has(tmp_path):
-    code = "import time\nfrom ec2_backup.private import private_directory\n"
+    code = "import time\nfrom ec2_backup.run.private import private_directory\n"
     code += "with private_directory() as d:\n  print(d, flush=True)\n  time.sleep(600)"
     dead, living = (subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2))
     try:
@@ -62,7 +62,7 @@ def test_a_run_that_begins_at_the_same_moment_is_not_taken_for_a_dead_one(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_run_left_stays_while_a_process_of_its_uses_it(tmp_path):
+def test_the_directory_of_a_killed_run_stays_while_one_of_its_processes_uses_it(tmp_path):
     directory = tmp_path / "ec2-backup-dead"
     directory.mkdir()
     (directory / "lock").touch()
@@ -77,7 +77,7 @@ def test_what_a_killed_run_left_stays_while_a_process_of_its_uses_it(tmp_path):
         assert not directory.exists()
 
 
-def test_a_directory_without_a_lock_is_nobodys_business_of_ours(tmp_path):
+def test_a_directory_without_a_lock_is_left_alone(tmp_path):
     (tmp_path / "ec2-backup-notes").mkdir()
     with private_directory():
         pass

@@ -1,32 +1,29 @@
-"""From events, counters and the time to a state, and to what is said of it. The events are those of real runs."""
+"""From milestones, byte counts and the time to a state, and from that to text. Milestones are those of real runs."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from ec2_backup import progress
-from ec2_backup.progress import PHASES, State
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import milestones
+from ec2_backup.show import progress
+from ec2_backup.show.progress import State
+from tests.unit.events import RECORDED, began, said
 
-ROOT = Path(__file__).parents[2]
-# One backup with --verify, one restore and one verify, as ansible-runner told them; only the fields that matter.
-EVENTS = json.loads(Path(__file__).with_name("data").joinpath("events.json").read_text())
-ARCHIVE = 80740352
 MIB = 1024 * 1024
-BEFORE_READING = "starting, finding the volume, launching, attaching the volume, waiting for SSH, reading the manifest"
 
 
-def replay(command: str, counters: Mapping[float, tuple[int | None, int]] | None = None, until: float = 99) -> State:
-    """The state when the events of a recorded run, and what its counter said when, have been taken in."""
-    state = progress.after_begin(progress.start(-1.0), command, -0.5)
+COMMANDS = {"plan": "backup", "given": "backup", "files": "restore"}  # of recordings that are not named by theirs
+
+
+def replay(name: str, counters: Mapping[float, tuple[int | None, int]] | None = None, until: float = 999) -> State:
+    """The state when the events of a recorded run, and what its counter showed at which times, have been taken in."""
+    state = progress.after_begin(progress.start(-1.0), COMMANDS.get(name, name), -0.5)
     inputs: list[tuple[float, Any, tuple[int | None, int] | None]]
-    inputs = [(event["at"], event, None) for event in EVENTS[command]]
+    inputs = [(event["at"], event, None) for event in RECORDED[name]]
     inputs += [(at, None, counted) for at, counted in (counters or {}).items()]
     for at, event, counted in sorted(inputs, key=lambda item: item[0]):
         if at <= until:
@@ -34,74 +31,69 @@ def replay(command: str, counters: Mapping[float, tuple[int | None, int]] | None
     return state
 
 
-def begin_of(command: str, module: str) -> float:
-    """When the task of a module began in a recorded run."""
-    return next(
-        float(event["at"])
-        for event in EVENTS[command]
-        if event["event"] == "playbook_on_task_start" and event["event_data"]["task_action"].endswith(module)
-    )
+def reported(name: str, option: str) -> list[tuple[float, Any]]:
+    """When a recorded run reported what, of one option of its milestones."""
+    found = []
+    for event in RECORDED[name]:
+        milestone = event["event_data"].get("res", {}).get(milestones.KEY, {})
+        found += [(event["at"], milestone[option])] if option in milestone else []
+    return found
+
+
+def begin_of(name: str, phase: str) -> float:
+    """When a phase of a recorded run began."""
+    return next(at for at, begun in reported(name, "phase") if begun == phase)
+
+
+ARCHIVE = reported("backup", "total")[0][1]
+LAST = RECORDED["backup"][-1]["at"] + 1.0
+UP = "launching, waiting for SSH"
+UP_WITH_VOLUME = "finding the volume, launching, attaching the volume, waiting for SSH"
 
 
 @pytest.mark.parametrize(
-    ("command", "phases"),
+    ("name", "phases"),
     [
-        (
-            "backup",
-            "starting, measuring, launching, waiting for SSH, streaming, verifying, committing, cleaning up",
-        ),
-        (
-            "restore",
-            BEFORE_READING + ", restoring, cleaning up",
-        ),
-        (
-            "verify",
-            BEFORE_READING + ", verifying, cleaning up",
-        ),
+        ("plan", "starting, measuring, checking"),
+        ("backup", f"starting, measuring, {UP}, streaming, verifying, committing, cleaning up"),
+        ("given", f"starting, measuring, {UP_WITH_VOLUME}, streaming, committing, cleaning up"),
+        ("restore", f"starting, {UP_WITH_VOLUME}, reading the manifest, restoring, cleaning up"),
+        ("files", f"starting, {UP_WITH_VOLUME}, reading the manifest, listing the files, cleaning up"),
+        ("verify", f"starting, {UP_WITH_VOLUME}, reading the manifest, verifying, cleaning up"),
+        ("list", "starting, looking for volumes"),
+        ("cleanup", "starting, cleaning up"),
     ],
 )
-def test_a_run_goes_through_its_phases_in_the_users_words_and_their_times_add_up(command, phases):
-    state = replay(command)
-    spent = progress.phases(state, 30.0)
+def test_a_run_goes_through_its_phases_and_their_times_add_up(name, phases):
+    spent = progress.phases(replay(name), 100.0)
     assert ", ".join(spent) == phases
-    assert sum(spent.values()) == pytest.approx(31.0)
-
-
-def test_every_phase_names_a_file_that_there_is():
-    assert [place for place in PHASES if not (ROOT / "roles" / place[0] / "tasks" / f"{place[1]}.yml").is_file()] == []
-    assert progress.LISTS_FILES in str(yaml.safe_load((ROOT / "roles/restore/vars/main.yml").read_text()))
-
-
-def test_a_list_of_files_is_no_restore_though_the_same_steps_make_it():
-    path = "/roles/stream/tasks/receive.yml:2"
-    state = progress.after_begin(progress.start(0), "restore", 0)
-    for task in (progress.LISTS_FILES, "Check that this host could be reached while reading the volume"):
-        event = {"event": "playbook_on_task_start", "event_data": {"task": task, "task_path": path}}
-        state = progress.after_event(state, event, 1)
-        assert state.phase == progress.LISTING
+    assert sum(spent.values()) == pytest.approx(101.0)
 
 
 def test_a_cleanup_after_an_interrupted_play_is_a_phase_from_its_begin_on():
-    state = replay("backup", until=begin_of("backup", "stream_send"))
+    state = replay("backup", until=begin_of("backup", "streaming"))
     assert progress.after_begin(state, "cleanup", 50.0).phase == "cleaning up"
     assert progress.after_begin(progress.start(0.0), "cleanup", 0.1).phase == "cleaning up"
 
 
-def test_a_stream_is_told_with_its_amount_percent_rate_and_time_left():
-    at = begin_of("backup", "stream_send")
-    counters = {at + 0.25 * n: (n * 2 * MIB, n * 2 * MIB) for n in range(5)}
+def test_a_stream_is_shown_with_its_amount_percent_rate_and_time_left():
+    at = begin_of("backup", "streaming")
+    counters = {at + 0.25 * n: (n * MIB // 2, n * MIB // 2) for n in range(5)}
     state = replay("backup", counters, until=at + 1)
-    assert progress.line(state, at + 1) == "streaming 10%, 8.0 MiB of 77.0 MiB, 8.0 MiB/s, 9 s left"
+    percent, left = 200 * MIB // ARCHIVE, (ARCHIVE - 2 * MIB) / (2 * MIB)
+    assert progress.line(state, at + 1) == (
+        f"streaming {percent}%, 2.0 MiB of {progress.binary(ARCHIVE)}, 2.0 MiB/s, {left:.0f} s left"
+    )
     assert progress.as_object(state, at + 1) == {
         "type": "progress",
         "elapsed": round(at + 2, 1),
         "phase": "streaming",
         "phase_elapsed": pytest.approx(1.0, abs=0.1),
-        "bytes": 8 * MIB,
+        "bytes": 2 * MIB,
         "total": ARCHIVE,
-        "percent": 10,
-        "rate": 8 * MIB,
-        "seconds_left": 9,
+        "percent": percent,
+        "rate": 2 * MIB,
+        "seconds_left": round(left),
     }
 
 
@@ -137,27 +129,50 @@ def test_a_stream_behind_a_filter_whose_input_nobody_counts_tells_what_was_sent(
     assert progress.line(state, 3.0) == "streaming, 100.0 MiB, 7.0 MiB sent, 3 s"
 
 
-def test_the_summary_tells_the_amount_and_where_the_time_went():
-    assert progress.summary(replay("backup"), 21.6).startswith("77.0 MiB in 23 s: starting 1 s, measuring 1 s, launch")
-    assert progress.summary(replay("restore"), 20.6).startswith("77.0 MiB in 22 s: ")
-    assert progress.summary(replay("verify"), 21.6).startswith("77.0 MiB in 23 s: ")
-    assert progress.summary_object(replay("backup"), 21.6)["bytes"] == ARCHIVE
+@pytest.mark.parametrize("name", ["backup", "given", "restore", "files", "verify"])
+def test_the_summary_has_the_amount_and_where_the_time_went(name):
+    state = replay(name)
+    took = progress.phases(state, LAST).items()
+    spent = [f"{phase} {progress.duration(seconds)}" for phase, seconds in took if seconds >= 0.5]
+    assert progress.summary(state, LAST) == (
+        f"{progress.binary(ARCHIVE)} in {progress.duration(LAST + 1)}: {', '.join(spent)}"
+    )
+    assert progress.summary_object(state, LAST)["bytes"] == ARCHIVE
 
 
 def test_the_summary_tells_a_filters_work_and_an_unfinished_stream():
-    args = {"module_args": {"local_filter": "zstd"}}
-    sent = {"task_action": "ec2_backup.ebs.stream_send", "res": {"bytes": 20 * MIB, "invocation": args}}
-    done = progress.after_event(streaming(), {"event": "runner_on_ok", "event_data": sent}, 8.0)
+    done = progress.after_event(streaming(), said(moved={"sent": 20 * MIB}), 8.0)
     assert progress.summary(done, 9.0) == "100.0 MiB (20.0 MiB sent) in 9 s: streaming 9 s"
     cut = progress.enter(progress.after_count(streaming(), 30 * MIB, 30 * MIB, 5.0), progress.CLEANING, 6.0)
     assert progress.summary(cut, 9.0) == "30.0 MiB of 100.0 MiB in 9 s: streaming 6 s, cleaning up 3 s"
+
+
+def test_what_is_read_back_for_a_backup_is_not_counted_twice():
+    state = progress.after_event(streaming(), said(moved={"taken": 100 * MIB, "sent": 100 * MIB}), 8.0)
+    state = progress.after_event(state, said(phase="verifying"), 9.0)
+    state = progress.after_event(state, said(moved={"taken": 100 * MIB, "sent": 100 * MIB}), 10.0)
+    assert progress.summary_object(state, 10.0)["bytes"] == 100 * MIB
+
+
+def test_the_bytes_of_several_volumes_are_added_up_and_the_length_of_one_is_not_that_of_the_next():
+    state = progress.after_begin(progress.start(0.0), "verify", 0.0)
+    for total in (10 * MIB, 20 * MIB):
+        for milestone in (
+            said(phase="reading the manifest"),
+            said(total=total),
+            said(phase="verifying"),
+            said(moved={"taken": total, "sent": total}),
+        ):
+            state = progress.after_event(state, milestone, 1.0)
+    state = progress.after_event(state, said(phase="reading the manifest"), 2.0)  # of one that has none
+    assert (state.before, state.total) == (30 * MIB, None)
 
 
 @pytest.mark.parametrize("width", range(1, 80))
 def test_a_live_line_fits_its_terminal_whatever_its_width(width):
     state = progress.after_count(progress.after_count(streaming(), MIB, MIB, 1.0), 43 * MIB, 43 * MIB, 3.0)
     assert len(progress.live(state, 3.0, width)) <= width
-    assert len(progress.live(replay("backup", until=9), 12.0, width)) <= width
+    assert len(progress.live(replay("backup", until=begin_of("backup", "waiting for SSH")), 99.0, width)) <= width
 
 
 def test_a_live_line_has_a_bar_where_there_is_room_and_drops_what_matters_least_where_there_is_none():
@@ -179,5 +194,15 @@ def test_times_are_shown_in_two_units_at_most(seconds, shown):
 
 
 def test_only_steps_that_mean_something_to_a_person_have_a_name():
-    names = [progress.step_name(event) for event in EVENTS["backup"]]
-    assert [name for name in names if name][:2] == ["Check and measure the directory", "Find the subnet"]
+    events = [
+        began("Decide", "ansible.builtin.set_fact"),
+        began("Say", milestones.ACTION),
+        began("Launch", "amazon.aws.ec2_instance"),
+        said(phase="launching"),
+    ]
+    assert [progress.steps(event) for event in events] == [[], [], ["Launch"], []]
+
+
+def test_notices_are_shown_as_steps_but_for_those_that_repeat_the_result():
+    assert progress.steps(said(notice=["no room in a; next: b"])) == ["no room in a; next: b"]
+    assert progress.steps(said(notice=["vol-1 holds /srv"], result={"ec2_backup_results": {}})) == []

@@ -1,5 +1,7 @@
 """The run's security group: what is retried, what is taken as done, and for how long."""
 
+import functools
+
 import pytest
 from botocore.exceptions import ClientError
 
@@ -45,10 +47,6 @@ class Account:
         self._call("describe")
         return {"SecurityGroups": [{"GroupId": self.group_id}] if self.group_id else []}
 
-    def delete_security_group(self, **wanted):
-        self._call("delete")
-        self.group_id = ""
-
 
 class Clock:
     """Time that passes by sleeping only."""
@@ -76,29 +74,32 @@ def test_a_group_whose_creation_was_not_answered_is_taken_over(code):
     assert security_group.present(account, PARAMS) == (code is None, "sg-7")
 
 
-def test_a_group_that_is_not_there_needs_no_deletion():
-    assert security_group.absent(Account(), PARAMS) == (False, "")
-    assert security_group.absent(Account("sg-1", delete=["InvalidGroup.NotFound"]), PARAMS) == (True, "sg-1")
+def test_a_group_that_ec2_does_not_know_yet_is_waited_for(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(security_group, "patiently", functools.partial(patiently, clock=clock, sleep=clock.sleep))
+    account = Account(create=["RequestLimitExceeded"] * 2, authorize=["InvalidGroup.NotFound"] * 3)
+    assert security_group.present(account, {**PARAMS, "timeout": 60}) == (True, "sg-1")
+    assert len(account.rules) == 1
 
 
 def test_what_passes_is_tried_again_and_what_does_not_is_raised_at_once():
-    clock, account = Clock(), Account("sg-1", delete=["DependencyViolation"] * 3)
-    passing = (*BUSY, "DependencyViolation")
+    clock, account = Clock(), Account(authorize=["InvalidGroup.NotFound"] * 3)
+    passing = (*BUSY, "InvalidGroup.NotFound")
 
-    def delete():
-        account.delete_security_group()
+    def let_in():
+        account.authorize_security_group_ingress(IpPermissions=[{}])
 
-    patiently(delete, passing, 60, clock, clock.sleep)
-    assert account.group_id == ""
-    account = Account("sg-1", delete=["UnauthorizedOperation"])
+    patiently(let_in, passing, 60, clock, clock.sleep)
+    assert len(account.rules) == 1
+    account = Account(authorize=["UnauthorizedOperation"])
     before = clock.now
     with pytest.raises(ClientError, match="UnauthorizedOperation"):
-        patiently(delete, passing, 60, clock, clock.sleep)
+        patiently(let_in, passing, 60, clock, clock.sleep)
     assert clock.now == before
 
 
 def test_what_never_passes_is_given_up_in_time():
-    clock, account = Clock(), Account("sg-1", delete=["RequestLimitExceeded"] * 1000)
+    clock, account = Clock(), Account(describe=["RequestLimitExceeded"] * 1000)
     with pytest.raises(ClientError, match="RequestLimitExceeded"):
-        patiently(account.delete_security_group, BUSY, 30, clock, clock.sleep)
+        patiently(account.describe_security_groups, BUSY, 30, clock, clock.sleep)
     assert 30 <= clock.now < 31

@@ -8,12 +8,14 @@ import uuid
 
 import pytest
 
-from ec2_backup import playbook, processes, supervise
-from ec2_backup.playbook import Observer, Outcome
-from ec2_backup.signals import WATCHED, caught
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.milestones import MOVING
+from ec2_backup.run import playbook, processes, supervise
+from ec2_backup.run.outcome import Outcome
+from ec2_backup.run.playbook import Observer
+from ec2_backup.run.signals import WATCHED, caught
 
 
-def test_the_first_signal_counts_and_each_is_told():
+def test_the_first_signal_is_kept_and_each_is_reported():
     told = []
     with caught(lambda number, is_first: told.append((number, is_first))) as seen:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -22,7 +24,7 @@ def test_the_first_signal_counts_and_each_is_told():
     assert told == [(signal.SIGTERM, True), (signal.SIGINT, False), (signal.SIGHUP, False)]
 
 
-def test_the_handlers_that_were_there_are_put_back_and_an_ignored_signal_stays_ignored():
+def test_former_handlers_are_restored_and_an_ignored_signal_stays_ignored():
     before = {number: signal.getsignal(number) for number in WATCHED}
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -37,7 +39,7 @@ def test_the_handlers_that_were_there_are_put_back_and_an_ignored_signal_stays_i
 
 @pytest.fixture
 def run_id():
-    """A run's ID that nobody else has."""
+    """A unique run ID."""
     return f"test-{uuid.uuid4().hex}"
 
 
@@ -54,7 +56,7 @@ def start(run_id, code):
     return process
 
 
-def test_the_processes_of_a_run_are_found_and_ended_even_those_that_will_not(run_id):
+def test_the_processes_of_a_run_are_found_and_ended_even_those_that_ignore_sigterm(run_id):
     willing = start(run_id, "")
     unwilling = start(run_id, "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     bystander = start(run_id + "-other", "")
@@ -80,7 +82,8 @@ class FakePlaybooks:
         fakes = self
 
         class Fake:
-            outcome = Outcome()
+            def __init__(self):
+                self.outcome = Outcome()
 
             def run(self, observer):
                 fakes.ran.append((name, dict(variables)))
@@ -105,12 +108,12 @@ def supervised(monkeypatch, **ends):
     return supervise.supervise("backup", {"ec2_backup_source": "/srv"}, "RUN", Observer()), fakes.ran
 
 
-SETTLED = {"ec2_backup_settled": {"RUN": True}}
-CLEAN = Outcome(rc=0, stats={"ec2_backup_cleanup": {"removed": [], "left": []}})
+CLEAN = Outcome(rc=0, results={"ec2_backup_cleanup": {"removed": [], "left": []}})
+RESULT = {"volume_id": "vol-1", "bytes": 10240, "warnings": ["./a: changed"]}
 
 
 def test_no_cleanup_follows_a_play_that_said_that_nothing_is_left(monkeypatch):
-    run, ran = supervised(monkeypatch, backup=Outcome(rc=0, launching=True, stats=SETTLED), cleanup=CLEAN)
+    run, ran = supervised(monkeypatch, backup=Outcome(rc=0), cleanup=CLEAN)
     assert [name for name, _ in ran] == ["backup"]
     assert run.left == []
 
@@ -122,7 +125,7 @@ def test_no_cleanup_follows_a_play_that_made_nothing(monkeypatch):
 
 
 def test_cleanup_follows_a_play_that_did_not_come_to_its_end_in_the_region_it_worked_in(monkeypatch):
-    run, ran = supervised(monkeypatch, backup=Outcome(rc=-9, launching=True, region="eu-west-1"), cleanup=CLEAN)
+    run, ran = supervised(monkeypatch, backup=Outcome(rc=-9, settled=False, region="eu-west-1"), cleanup=CLEAN)
     assert ran[1] == (
         "cleanup",
         {"ec2_backup_source": "/srv", "ec2_backup_region": "eu-west-1", "ec2_backup_cleanup_run_id": "RUN"},
@@ -131,23 +134,23 @@ def test_cleanup_follows_a_play_that_did_not_come_to_its_end_in_the_region_it_wo
 
 
 def test_what_cleanup_could_not_remove_is_left(monkeypatch):
-    stats = {"ec2_backup_cleanup": {"removed": [], "left": [{"kind": "instance", "id": "i-1"}]}}
-    backup = Outcome(rc=-9, launching=True)
-    run, _ = supervised(monkeypatch, backup=backup, cleanup=Outcome(rc=2, stats=stats, failures=["denied"]))
+    results = {"ec2_backup_cleanup": {"removed": [], "left": [{"kind": "instance", "id": "i-1"}]}}
+    backup = Outcome(rc=-9, settled=False)
+    run, _ = supervised(monkeypatch, backup=backup, cleanup=Outcome(rc=2, results=results, failures=["denied"]))
     assert run.left == ["i-1"]
     assert run.outcome.failures == ["cleaning up: denied"]
 
 
 @pytest.mark.parametrize(("made", "left"), [({"i-1": None}, ["i-1"]), ({}, None)])
 @pytest.mark.parametrize("cleanup", [Outcome(rc=2), OSError(28, "No space left on device")])
-def test_a_cleanup_that_breaks_down_leaves_all_that_is_known_to_have_been_made(monkeypatch, made, left, cleanup):
-    run, _ = supervised(monkeypatch, backup=Outcome(rc=-9, launching=True, made=dict(made)), cleanup=cleanup)
+def test_after_a_cleanup_that_fails_all_that_was_made_may_be_left(monkeypatch, made, left, cleanup):
+    run, _ = supervised(monkeypatch, backup=Outcome(rc=-9, settled=False, made=dict(made)), cleanup=cleanup)
     assert run.left == left
 
 
-def test_a_cleanup_that_was_broken_off_is_begun_again(monkeypatch):
+def test_a_cleanup_that_was_interrupted_is_run_again(monkeypatch):
     broken_off = Outcome(rc=254)
-    ends = {"backup": Outcome(rc=-9, launching=True, made={"i-1": None}), "cleanup": broken_off}
+    ends = {"backup": Outcome(rc=-9, settled=False, made={"i-1": None}), "cleanup": broken_off}
     fakes = FakePlaybooks(**ends)
 
     class Cleanups(FakePlaybooks):
@@ -161,75 +164,103 @@ def test_a_cleanup_that_was_broken_off_is_begun_again(monkeypatch):
     assert run.left == []
 
 
-def test_the_ids_of_what_was_made_are_remembered_but_not_a_given_volume():
-    outcome = Outcome()
-    given = {"ansible_facts": {"__ec2_backup_volume": {"volume_id": "vol-1", "given": True}}}
-    new = {"ansible_facts": {"__ec2_backup_volume": {"volume_id": "vol-2", "given": False}}}
-    for action, result in (
-        ("ec2_backup.ebs.security_group", {"group_id": "sg-1"}),
-        ("ec2_backup.ebs.instance_launch", {"instance_id": "i-1"}),
-        ("ansible.builtin.set_fact", given),
-        ("ansible.builtin.set_fact", new),
-        ("ec2_backup.ebs.volume_find", {"region": "eu-west-1"}),
-    ):
-        playbook.record(outcome, {"event": "runner_on_ok", "event_data": {"task_action": action, "res": result}})
-    assert list(outcome.made) == ["sg-1", "i-1", "vol-2"]
-    assert outcome.region == "eu-west-1"
-
-
 @pytest.mark.parametrize(
     ("known", "complete", "volume"),
     [
-        ({"tagged": True, "detached": True}, ["vol-1"], "vol-1"),
-        ({"tagged": True, "given": True}, ["vol-1"], "vol-1"),
-        ({"tagged": True}, ["vol-1"], "vol-1"),  # the reply to its detachment was lost
+        ({"complete": "vol-1", "committed": "vol-1"}, ["vol-1"], "vol-1"),
+        ({"complete": "vol-1", "given": True}, ["vol-1"], "vol-1"),
+        ({"complete": "vol-1"}, ["vol-1"], "vol-1"),  # the reply to its detachment was lost
         ({}, ["vol-1"], "vol-1"),  # the reply to its tagging was lost
-        ({"tagged": True}, [], None),  # it died with its instance
+        ({"complete": "vol-1"}, [], None),  # it was deleted with its instance
         ({"given": True}, [], None),
     ],
 )
-@pytest.mark.parametrize("settled", [SETTLED, {}])
-def test_the_account_knows_whether_a_play_that_broke_off_made_a_backup(monkeypatch, settled, known, complete, volume):
-    backup = Outcome(
-        rc=2, launching=True, committing=True, volume_id="vol-1", source_warnings=["./a: changed"], **known
-    )
-    backup.stats = dict(settled)
-    cleanup = Outcome(rc=0, stats={"ec2_backup_cleanup": {"removed": [], "left": [], "complete": complete}})
+@pytest.mark.parametrize("settled", [True, False])
+def test_the_account_shows_whether_an_interrupted_play_made_a_backup(monkeypatch, settled, known, complete, volume):
+    backup = Outcome(rc=2, settled=settled, prepared=dict(RESULT), volume_id="vol-1", **known)
+    cleanup = Outcome(rc=0, results={"ec2_backup_cleanup": {"removed": [], "left": [], "complete": complete}})
     run, _ = supervised(monkeypatch, backup=backup, cleanup=cleanup)
-    assert run.result == ({"volume_id": volume, "warnings": ["./a: changed"]} if volume else None)
+    assert run.result == (RESULT if volume else None)
     assert run.left == []
 
 
-def test_a_commit_that_was_seen_counts_where_the_account_cannot_be_asked(monkeypatch):
-    backup = Outcome(rc=-9, launching=True, committing=True, volume_id="vol-1", tagged=True, detached=True)
+def test_if_the_account_cannot_be_asked_a_reported_commit_is_a_backup(monkeypatch):
+    backup = Outcome(rc=-9, settled=False, prepared=dict(RESULT), complete="vol-1", committed="vol-1")
     run, _ = supervised(monkeypatch, backup=backup, cleanup=Outcome(rc=2))
-    assert run.result == {"volume_id": "vol-1", "warnings": []}
+    assert run.result == RESULT
 
 
-def test_a_volume_has_left_its_instance_when_it_was_seen_to_be_free():
-    outcome = Outcome()
-    seen = []
-    for action, result in (
-        ("ec2_backup.ebs.volume_attachment", {"volume_state": "in-use"}),  # attached
-        ("ansible.builtin.include_tasks", {"include": "detach.yml"}),  # the include has its name, and is done first
-        ("ec2_backup.ebs.volume_attachment", {"volume_state": "available"}),
-    ):
-        data = {"task": "Detach the volume", "task_action": action, "res": result}
-        playbook.record(outcome, {"event": "runner_on_ok", "event_data": data})
-        seen.append(outcome.detached)
-    assert seen == [False, False, True]
-
-
-def test_a_play_that_left_nothing_has_left_nothing_even_if_the_account_is_silent_about_its_backup(monkeypatch):
-    backup = Outcome(rc=2, launching=True, committing=True, volume_id="vol-1", tagged=True, stats=SETTLED)
+def test_a_settled_play_has_left_nothing_even_if_the_account_cannot_be_asked_for_its_backup(monkeypatch):
+    backup = Outcome(rc=2, prepared=dict(RESULT), volume_id="vol-1", complete="vol-1")
     run, _ = supervised(monkeypatch, backup=backup, cleanup=Outcome(rc=2))
     assert (run.result, run.left) == (None, [])
 
 
-def test_the_account_is_not_asked_for_a_backup_that_cannot_be_there(monkeypatch):
-    _, ran = supervised(monkeypatch, backup=Outcome(rc=2, launching=True, stats=SETTLED), cleanup=CLEAN)
+def test_the_account_is_not_asked_for_a_backup_that_cannot_exist(monkeypatch):
+    _, ran = supervised(monkeypatch, backup=Outcome(rc=2), cleanup=CLEAN)
     assert [name for name, _ in ran] == ["backup"]
 
 
-def test_what_breaks_down_is_told_without_python_in_it():
+def test_an_exception_is_reported_without_the_name_of_its_class():
     assert supervise.in_words(OSError(28, "No space left on device", "/tmp/x")) == "No space left on device: /tmp/x"
+
+
+def test_a_play_that_ended_without_an_error_and_without_its_result_is_looked_up_in_the_account(monkeypatch):
+    cleanup = Outcome(rc=0, results={"ec2_backup_cleanup": {"removed": [], "left": [], "complete": ["vol-1"]}})
+    run, ran = supervised(monkeypatch, backup=Outcome(rc=0, prepared=dict(RESULT)), cleanup=cleanup)
+    assert [name for name, _ in ran] == ["backup", "cleanup"]
+    assert run.result == RESULT
+
+
+def test_a_backup_that_the_account_has_is_returned_even_if_nothing_more_is_known_of_it():
+    run = supervise.Supervised(Outcome(rc=-9, settled=False), None, [], ("vol-1",))
+    assert run.result == {"volume_id": "vol-1", "warnings": []}
+
+
+@pytest.mark.parametrize(("phase", "playbooks"), [("", ["backup"]), ("launching", ["backup", "cleanup"])])
+def test_what_could_not_be_read_of_a_play_that_had_begun_may_have_been_made(monkeypatch, phase, playbooks):
+    fakes = FakePlaybooks(backup=OSError(28, "No space left on device"), cleanup=CLEAN)
+
+    def play(name, *arguments):
+        fake = fakes(name, *arguments)
+        fake.outcome.phase = phase if name == "backup" else ""
+        return fake
+
+    monkeypatch.setattr(supervise, "Playbook", play)
+    run = supervise.supervise("backup", {}, "RUN", Observer())
+    assert [name for name, _ in fakes.ran] == playbooks
+    assert run.left == []
+    assert run.outcome.failures == ["the playbook could not be run: No space left on device"]
+
+
+class Interruptible(playbook.Playbook):
+    """A playbook that was begun by a process of this test, and whose ssh processes are these."""
+
+    def __init__(self, monkeypatch, ssh, **known):
+        super().__init__("backup", {}, "RUN")
+        self.outcome = Outcome(**known)
+        self._pid = os.getpid()
+        self.told: list[tuple[list[int], signal.Signals]] = []
+        monkeypatch.setattr(processes, "of_run", lambda run_id, command: list(ssh))
+        monkeypatch.setattr(processes, "tell", lambda pids, number: self.told.append((pids, number)))
+
+
+@pytest.mark.parametrize("phase", MOVING)
+def test_a_signal_while_bytes_are_moved_ends_the_connections_of_the_run(monkeypatch, phase):
+    play = Interruptible(monkeypatch, [7, 8], phase=phase)
+    play.interrupt()
+    assert play.told == [([7, 8], signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("phase", "ssh"), [("streaming", []), ("launching", [7]), ("cleaning up", [7]), ("", [])])
+def test_a_signal_at_any_other_time_interrupts_ansible(monkeypatch, phase, ssh):
+    play = Interruptible(monkeypatch, ssh, phase=phase)
+    play.interrupt()
+    assert play.told == [([os.getpid()], signal.SIGINT)]
+
+
+@pytest.mark.parametrize("known", [{"prepared": {}}, {"failures": ["too bad"]}])
+def test_a_signal_while_the_volume_is_committed_or_after_a_failure_interrupts_nothing(monkeypatch, known):
+    play = Interruptible(monkeypatch, [7], phase="streaming", **known)
+    play.interrupt()
+    assert play.told == []

@@ -87,7 +87,8 @@ echo $up >$top/now
             script = script.replace(f"{name}=/{name}", f"{name}={self.top}/{name}")
         path = f"{self.top}/bin:{os.environ['PATH']}"
         argv = [*self.shell, "-c", script, "ec2-backup-watchdog", *map(str, arguments)]
-        subprocess.run(argv, check=False, env={"PATH": path}, timeout=60)
+        # The console is written to in the background, by a process that has the same stdout: its end is waited for.
+        subprocess.run(argv, check=False, env={"PATH": path}, timeout=60, stdout=subprocess.PIPE)
         console = self.top / "dev/console"
         calls = [line.split(" ", 1) for line in (self.top / "calls").read_text().splitlines()]
         return Ended(
@@ -246,12 +247,16 @@ def user_data(tmp_path_factory):
 - hosts: localhost
   gather_facts: false
   vars:
-    __ec2_backup_purpose: {host: here, title: a test, tags: {}}
+    __ec2_backup_job: {host: here, title: a test, tags: {}, dry_run: false}
+    # What the other roles decide, which the user-data does not depend on.
+    __ec2_backup_stream: {}
+    __ec2_backup_volume: {}
+    __ec2_backup_instance: {tags: {}}
     ec2_backup_idle_timeout: "123"
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
   tasks:
     - ansible.builtin.include_role: {name: ec2_backup.ebs.session, tasks_from: "{{ item }}"}
-      loop: [start, open, close]
+      loop: [start, plan, open, close]
     - ansible.builtin.copy: {content: "{{ __ec2_backup_user_data }}", dest: "{{ playbook_dir }}/user-data", mode: "600"}
 """)
     argv = [

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The catalog: which backups there are, from the volumes' tags alone. Decisions without I/O.
 
-Anybody can edit tags: whatever a volume's tags contain or lack, the volume is listed with what can be read.
+Volumes come as ``amazon.aws.ec2_vol_info`` returns them. Anybody can edit tags: whatever a volume's
+tags contain or lack, the volume is listed with what can be read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import re
 from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import times
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.leftovers import EXPIRES, RUN_ID, STATUS, expired
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.plan import tag_value
 
@@ -20,7 +22,7 @@ SOURCE = "ec2-backup:source"
 BYTES = "ec2-backup:bytes"
 FINISHED = "ec2-backup:finished"
 
-_STAMP = "%Y-%m-%dT%H:%M:%SZ"
+_STAMP = times.FORM
 
 # USD a month in us-east-1, as of 2026: per GiB; per IOPS; per MiB/s of throughput (https://aws.amazon.com/ebs/pricing/).
 # The requests to a standard volume are not priced.
@@ -42,8 +44,8 @@ GP3_IOPS, GP3_THROUGHPUT = 3000, 125
 # (x, y): from x IOPS on, each costs y times the first price.
 IO2_TIERS = ((0, 1.0), (32000, 0.7), (64000, 0.49))
 
-Volume = Any  # as the module volume_list returns it
-Entry = Any  # one volume of the result
+Volume = Any  # as amazon.aws.ec2_vol_info returns it
+Entry = Any  # what is told of one volume
 
 
 def _moment(text: object, form: str = _STAMP) -> datetime.datetime | None:
@@ -97,7 +99,7 @@ def state(volume: Volume, now: datetime.datetime) -> str:
 def price_table(given: Any = None) -> dict[str, float]:
     """Return the prices that are given, or the list prices of us-east-1 if there are none.
 
-    Raises ValueError for a price that is no number, or is below zero.
+    :raises ValueError: a price is no number, or is below zero.
     """
     table = {}
     for name, value in (given or LIST_PRICES).items():
@@ -175,10 +177,13 @@ def entries(
 ) -> list[Entry]:
     """Return an entry for each volume that is a backup, or was to become one, the newest first.
 
-    The time of a backup is when it was finished, or else when the volume was made. ``now``: an aware datetime.
-    ``source``: only backups of this path, or of paths that match it as a shell pattern (``*`` matches ``/`` too);
-    ``host``: the same for the host's name; ``prices``: USD a month, as in LIST_PRICES, which is used if it is empty.
-    Raises ValueError for a price that makes no sense.
+    The time of a backup is when it was finished, or else when the volume was made.
+
+    :param now: the time; an aware datetime.
+    :param source: only backups of this path, or of paths that match it as a shell pattern (``*`` matches ``/`` too).
+    :param host: the same for the host's name.
+    :param prices: USD a month, as in ``LIST_PRICES``, which is used if it is empty.
+    :raises ValueError: a price is no number, or is below zero.
     """
     moment = now or datetime.datetime.now(datetime.timezone.utc)
     table = price_table(prices)

@@ -34,8 +34,9 @@ def rehearse(call: Callable[..., Any], **wanted: Any) -> None:
     """Have EC2 check a call without carrying it out.
 
     For a call that it would carry out EC2 then returns the error code ``DryRunOperation``
-    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonParameters.html). Raises ClientError if it would
-    refuse the call, for example with ``UnauthorizedOperation``.
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonParameters.html).
+
+    :raises ClientError: EC2 would refuse the call, for example with ``UnauthorizedOperation``.
     """
     try:
         call(**wanted, DryRun=True)
@@ -53,8 +54,10 @@ def patiently(
 ) -> Any:
     """Repeat a call until it succeeds, and return its result.
 
-    The pauses grow, and are random so that the hosts of a fleet do not call at the same moment. ``passing``: EC2's
-    codes of errors that may go away; they are raised only after ``timeout`` seconds, all others at once.
+    The pauses grow, and are random so that the hosts of a fleet do not call at the same moment.
+
+    :param passing: EC2's codes of errors that may go away. They are raised only after the timeout, all others at once.
+    :param timeout: in seconds.
     """
     deadline, pause = clock() + timeout, 1.0
     while True:

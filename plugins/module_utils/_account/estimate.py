@@ -37,11 +37,11 @@ Plan = Any  # what a dry run hands back
 
 
 def cost(volume: Plan, instance_type: str, public_address: bool, prices: Any = None) -> Plan:
-    """About what a backup costs, in USD; None for what there is no price of.
+    """Return about what a backup costs, in USD; None for what there is no price of.
 
-    :param volume: C(type), C(size_gib), C(iops) and C(throughput) of the volume.
-    :param prices: of volumes, as in C(catalog.LIST_PRICES), which is used where it is empty.
-    :raises ValueError: a price that makes no sense.
+    :param volume: ``type``, ``size_gib``, ``iops`` and ``throughput`` of the volume.
+    :param prices: of volumes, as in ``catalog.LIST_PRICES``, which is used where it is empty.
+    :raises ValueError: a price is no number, or is below zero.
     """
     instance = INSTANCE_PRICES.get(instance_type)
     address = ADDRESS_PRICE if public_address else 0.0
@@ -58,55 +58,54 @@ def cost(volume: Plan, instance_type: str, public_address: bool, prices: Any = N
     }
 
 
-def _volume(facts: Facts) -> Plan:
-    """The given volume, or the new one as the launch asks for it."""
-    found, new = facts["found"], facts["new_volume"]
-    shown = found if facts["volume"]["given"] else new
+def _volume(plan: Any, found: Any) -> Plan:
+    """Return the given volume, or the new one as the launch asks for it."""
+    given, new = plan["volume"]["given"], plan["volume"]["mapping"]["ebs"]
+    shown = found if given else new
     return {
-        "id": facts["volume"]["volume_id"] if facts["volume"]["given"] else None,
-        "size_gib": int(facts["volume"]["size_gib"]),
+        "id": plan["volume"]["volume_id"] if given else None,
+        "size_gib": int(plan["volume"]["size_gib"]),
         "type": shown["volume_type"],
         "iops": int(shown.get("iops") or 0) or None,
         "throughput": int(shown.get("throughput") or 0) or None,
         "encrypted": bool(shown.get("encrypted", True)),
-        "kms_key_id": None if facts["volume"]["given"] else new.get("kms_key_id") or None,
+        "kms_key_id": None if given else new.get("kms_key_id") or None,
     }
 
 
 def backup_plan(facts: Facts, prices: Any = None) -> Plan:
-    """What a backup would make, as a dry run hands it back.
+    """Return what a backup would make, as a dry run hands it back.
 
-    :param facts: what the role has found out: C(source), C(stream), C(volume), C(found) (the given volume),
-        C(new_volume), C(instance), C(candidates), C(launch), C(permissions), C(client_address), C(name), and as the
-        user set them C(security_group_ids), C(public_address), C(verify).
-    :param prices: as for C(cost).
-    :returns: a dictionary whose keys docs/dry-run.md tells.
-    :raises ValueError: a price that makes no sense.
+    :param facts: ``source`` (as source_info returns it), ``plan`` (of the run), ``found`` (the given volume),
+        ``permissions`` (as permission_check returns them), ``client_address``.
+    :param prices: as for ``cost``.
+    :returns: a dictionary; docs/dry-run.md describes its keys.
+    :raises ValueError: a price is no number, or is below zero.
     """
-    chosen, groups = facts["launch"]["candidate"], list(facts["security_group_ids"])
-    others = [other for other in facts["candidates"] if other != chosen]
-    volume = _volume(facts)
-    permissions = facts["permissions"]
+    plan, permissions, instance = facts["plan"], facts["permissions"], facts["plan"]["instance"]
+    chosen, groups = permissions["candidate"], list(instance["security_group_ids"])
+    others = [other for other in instance["candidates"] if other != chosen]
+    volume, public_address = _volume(plan, facts["found"]), instance["address"] == "public"
     return {
         "source": {key: facts["source"][key] for key in ("host", "path")},
         "archive_bytes": int(facts["source"]["archive_bytes"]),
         "unreadable": int(facts["source"]["source_warnings_count"]),
-        "local_filter": facts["stream"]["local_filter"] or None,
-        "remote_filter": facts["stream"]["remote_filter"] or None,
-        "verify": bool(facts["verify"]),
+        "local_filter": plan["stream"]["local_filter"] or None,
+        "remote_filter": plan["stream"]["remote_filter"] or None,
+        "verify": bool(plan["stream"]["read_back"]),
         "volume": volume,
-        "name": facts["name"],
-        "region": facts["launch"]["region"],
+        "name": plan["user_tags"]["Name"],
+        "region": permissions["region"],
         "zone": chosen["zone"],
         "other_zones": sorted({other["zone"] for other in others} - {chosen["zone"]}),
         "instance_type": chosen["instance_type"],
         "other_instance_types": sorted({other["instance_type"] for other in others} - {chosen["instance_type"]}),
-        "image_id": facts["instance"]["image_id"],
+        "image_id": instance["image_id"],
         "subnet_id": chosen["subnet_id"],
-        "public_address": bool(facts["public_address"]),
+        "public_address": public_address,
         "security_group_ids": groups or None,
         "lets_in": None if groups else facts["client_address"] + "/32",
-        "allowed": ["ec2:RunInstances", *([] if groups else ["ec2:CreateSecurityGroup"]), *permissions["allowed"]],
+        "allowed": list(permissions["allowed"]),
         "unsure": list(permissions["unsure"]),
-        "cost": cost(volume, chosen["instance_type"], facts["public_address"], prices),
+        "cost": cost(volume, chosen["instance_type"], public_address, prices),
     }

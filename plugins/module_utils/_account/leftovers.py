@@ -1,21 +1,23 @@
 # Copyright: (c) 2026, the ec2-backup developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What is to go, and what became of it: the decisions of the role cleanup, without I/O.
+"""What runs have left in the account: what is to go, and what became of it. Decisions only, without I/O.
 
-The module run_look looks and lets C(plan) decide, run_remove acts, and C(progress) takes the results in, round after
-round, until that says that nothing is left to do. What the next look shows counts, not what a failed call claimed: so
-two cleanups at once, or a thing that somebody else removed meanwhile, are nothing special.
+``plan`` decides on what one look at the account showed, ``Progress`` keeps the results of all looks; ending.py looks
+and acts. What the next look shows counts, not what a failed call reported: so two cleanups at the same time, or a thing
+that somebody else removed meanwhile, need no code of their own.
 
-Instances, volumes and security groups come as EC2 describes them, with names as Ansible writes them (C(instance_id),
-C(volume_id)) and their tags as a dictionary.
+Instances, volumes and security groups come as EC2 describes them, with names as Ansible writes them (``instance_id``,
+``volume_id``) and their tags as a dictionary.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import times
 
 RUN_ID = "ec2-backup:run-id"
 STATUS = "ec2-backup:status"
@@ -23,7 +25,7 @@ EXPIRES = "ec2-backup:expires"
 GROUP_PREFIX = "ec2-backup-"
 
 # Failures that a further try cannot cure, and those that time does: a network interface outlives its instance for a
-# while, a state changes. All others (throttling, EC2's own trouble) have been retried in the modules for a while.
+# while, a state changes. All others (throttling, EC2's own trouble) have been retried within the call for a while.
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 HOPELESS = {
     "AuthFailure",
@@ -37,17 +39,57 @@ HOPELESS = {
 PASSING = {"DependencyViolation", "IncorrectInstanceState", "IncorrectState", "VolumeInUse"}
 TRIES = 3
 TRIES_PASSING = 12
-LONGEST_PAUSE = 10  # seconds
-ACTS = ("detach", "terminate", "delete")
+LONGEST_PAUSE = 10.0  # seconds
+ACTS = ("detach", "terminate", "delete")  # in this order
 
 Thing = Any  # an instance, a volume or a group
-Entry = Any  # {"kind", "id", "action", "run_id", "step", …}: one thing, and what is to become of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One thing, and what is to become of it.
+
+    :ivar kind: ``instance``, ``volume`` or ``security-group``.
+    :ivar action: the result: ``terminated``, ``detached`` or ``deleted``.
+    :ivar step: what to do now: one of ``ACTS``; or ``follow``, wait for what this run's end brings about; ``watch``,
+        wait for what somebody else has begun; ``keep``, leave it, as somebody else uses it.
+    :ivar why: why it is still there, for people.
+    :ivar after: the instances that must be gone before it can go.
+    :ivar instance_id: what it is to be detached from.
+    :ivar blocks: that instance must not be terminated before, as the volume would be deleted with it.
+    """
+
+    kind: str
+    id: str
+    action: str
+    run_id: str
+    step: str
+    why: str = ""
+    after: tuple[str, ...] = ()
+    instance_id: str = ""
+    blocks: bool = False
+
+
+class Plan(NamedTuple):
+    """What is to become of what a look showed."""
+
+    entries: list[Entry]  # what is to go
+    kept: list[Entry]  # what would have to go, but is in use by somebody else
+    complete: list[str] | None  # IDs of the run's finished volumes that no instance has; None: volumes not seen
+
+
+class Outcome(NamedTuple):
+    """What became of one entry that was acted on; ``error`` is empty if it worked, ``code`` is EC2's own."""
+
+    entry: Entry
+    error: str = ""
+    code: str = ""
 
 
 def expired(stamp: str | None, now: datetime.datetime) -> bool:
-    """Whether the time of an C(ec2-backup:expires) tag has passed. What cannot be read has not: in doubt hands off."""
+    """Return whether the time of an ``ec2-backup:expires`` tag has passed. One that cannot be read has not."""
     try:
-        moment = datetime.datetime.strptime(stamp or "", "%Y-%m-%dT%H:%M:%SZ")
+        moment = datetime.datetime.strptime(stamp or "", times.FORM)
     except ValueError:
         return False
     return moment.replace(tzinfo=datetime.timezone.utc) < now
@@ -65,73 +107,101 @@ def _holders(volume: Thing) -> list[str]:
     return [item["instance_id"] for item in volume.get("attachments") or [] if item.get("state") != "detached"]
 
 
-def _entry(kind: str, name: str, action: str, run_id: str, step: str, **more: Any) -> Entry:
-    return {"kind": kind, "id": name, "action": action, "run_id": run_id, "step": step, **more}
+class _Scope:
+    """Which things are to go: those of one run, or of every run that is past its expiry."""
+
+    def __init__(
+        self, run_id: str, now: datetime.datetime | None, named: Collection[str], asked: Collection[str]
+    ) -> None:
+        self.run_id, self.named, self.asked = run_id, named, asked
+        self.now = now or datetime.datetime.now(datetime.timezone.utc)
+
+    def due(self, thing: Thing) -> bool:
+        # By the letter, as EC2's filters know wildcards.
+        owner = _tags(thing).get(RUN_ID)
+        return bool(owner) and (owner == self.run_id if self.run_id else expired(_tags(thing).get(EXPIRES), self.now))
+
+    def ending(self, instance: Thing) -> bool:
+        """Return whether an instance needs nothing more than time."""
+        return _state(instance) == "shutting-down" or instance["instance_id"] in self.asked
+
+    def unseen(self, instances: Iterable[Thing]) -> list[str]:
+        """Return the named instances that EC2 does not show."""
+        known = {instance["instance_id"] for instance in instances}
+        return [name for name in self.named if name not in known]
+
+    def instance(self, instance: Thing, stuck: bool, volumes_known: bool) -> Entry:
+        """Return what is to become of an instance.
+
+        :param stuck: a volume that is to outlive it cannot be detached from it now.
+        :param volumes_known: whether the volumes could be looked at.
+        """
+        name = instance["instance_id"]
+        if self.ending(instance):
+            step = "follow" if name in self.named or name in self.asked else "watch"
+        elif volumes_known:
+            step = "follow" if stuck else "terminate"
+        else:  # It might have a finished backup on it.
+            step = "terminate" if name in self.named else "follow"
+        return Entry("instance", name, "terminated", _tags(instance)[RUN_ID], step, f"it is {_state(instance)}")
+
+    def hidden(self, name: str) -> Entry:
+        """Return the entry of a named instance that EC2 does not show: just after a launch, or as a look failed."""
+        step = "follow" if name in self.asked else "terminate"
+        return Entry("instance", name, "terminated", self.run_id, step, "it has not been seen yet")
+
+    def attached(self, instance: Thing, volumes: Any) -> Iterator[Entry]:
+        """Yield what must outlive the instance: all that this run did not make, and what is complete."""
+        run_id, holder = _tags(instance)[RUN_ID], instance["instance_id"]
+        for mapping in instance.get("block_device_mappings") or []:
+            name = (mapping.get("ebs") or {}).get("volume_id")
+            tags = _tags(volumes.get(name, {}))
+            complete = tags.get(STATUS) == "complete"
+            if not name or mapping["device_name"] == instance.get("root_device_name"):
+                continue
+            if tags.get(RUN_ID) == run_id and not complete:
+                continue
+            dies = bool(mapping["ebs"].get("delete_on_termination"))
+            steady = _state(instance) in ("running", "stopped")
+            yield Entry(
+                "volume",
+                name,
+                "detached",
+                tags.get(RUN_ID, run_id),
+                # EC2 itself detaches at the termination what is not deleted with the instance.
+                "detach" if steady and (dies or complete) else "follow",
+                f"it is attached to {holder}",
+                after=(holder,),
+                instance_id=holder,
+                blocks=dies,
+            )
+
+    def volume(self, volume: Thing, known: Any, going: Any) -> Entry | None:
+        """Return the entry of an uncommitted volume; None where it is not to go yet."""
+        name, run_id, holders = volume["volume_id"], _tags(volume)[RUN_ID], _holders(volume)
+        foreign = [holder for holder in holders if _tags(known.get(holder, {})).get(RUN_ID) != run_id]
+        if foreign:
+            return Entry("volume", name, "deleted", run_id, "keep", f"it is attached to {foreign[0]}")
+        if any(holder not in going and _state(known[holder]) != "terminated" for holder in holders):
+            return None
+        waits = holders or volume["state"] == "creating"
+        why = f"it is attached to {holders[0]}" if holders else f"it is {volume['state']}"
+        return Entry("volume", name, "deleted", run_id, "follow" if waits else "delete", why, after=tuple(holders))
+
+    def group(self, group: Thing, users: Any, going: Any) -> Entry:
+        name, run_id = group["group_id"], _tags(group)[RUN_ID]
+        using = [
+            user
+            for user, instance in users.items()
+            if name in [used.get("group_id") for used in instance.get("security_groups") or []]
+        ]
+        foreign = [user for user in using if user not in going]
+        step = "keep" if foreign else "follow" if using else "delete"
+        why = f"{(foreign or using)[0]} uses it" if using else ""
+        return Entry("security-group", name, "deleted", run_id, step, why, after=tuple(using))
 
 
-def _instance_entry(instance: Thing, unsure: bool) -> Entry:
-    """An instance that must go; C(unsure): it might take a finished backup along."""
-    state, name = _state(instance), instance["instance_id"]
-    step = "watch" if state == "shutting-down" else "follow" if unsure else "terminate"
-    return _entry("instance", name, "terminated", _tags(instance)[RUN_ID], step, why=f"it is {state}")
-
-
-def _attached_entries(instance: Thing, volumes: Any) -> Iterable[Entry]:
-    """What must outlive the instance that is to be terminated: all that this run did not make, and what is complete."""
-    run_id = _tags(instance)[RUN_ID]
-    for mapping in instance.get("block_device_mappings") or []:
-        name = (mapping.get("ebs") or {}).get("volume_id")
-        tags = _tags(volumes.get(name, {}))
-        complete = tags.get(STATUS) == "complete"
-        if not name or mapping["device_name"] == instance.get("root_device_name"):
-            continue
-        if tags.get(RUN_ID) == run_id and not complete:
-            continue
-        dies = bool(mapping["ebs"].get("delete_on_termination"))
-        steady = _state(instance) in ("running", "stopped")
-        yield _entry(
-            "volume",
-            name,
-            "detached",
-            tags.get(RUN_ID, run_id),
-            # EC2 itself detaches at the termination what does not die with it.
-            "detach" if steady and (dies or complete) else "follow",
-            instance_id=instance["instance_id"],
-            blocks=dies,
-            after=[instance["instance_id"]],
-            why=f"it is attached to {instance['instance_id']}",
-        )
-
-
-def _volume_entry(volume: Thing, known: Any, going: Any) -> Entry | None:
-    """An uncommitted volume whose time has come; C(step) is C(keep) where somebody else has it, None: not yet."""
-    name, run_id, holders = volume["volume_id"], _tags(volume)[RUN_ID], _holders(volume)
-    foreign = [holder for holder in holders if _tags(known.get(holder, {})).get(RUN_ID) != run_id]
-    if foreign:
-        return _entry("volume", name, "deleted", run_id, "keep", why=f"it is attached to {foreign[0]}")
-    if any(holder not in going and _state(known[holder]) != "terminated" for holder in holders):
-        return None
-    waits = holders or volume["state"] == "creating"
-    why = f"it is attached to {holders[0]}" if holders else f"it is {volume['state']}"
-    return _entry("volume", name, "deleted", run_id, "follow" if waits else "delete", after=holders, why=why)
-
-
-def _group_entry(group: Thing, users: Any, going: Any) -> Entry:
-    name, run_id = group["group_id"], _tags(group)[RUN_ID]
-    using = [
-        user
-        for user, instance in users.items()
-        if name in [used.get("group_id") for used in instance.get("security_groups") or []]
-    ]
-    foreign = [user for user in using if user not in going]
-    step = "keep" if foreign else "follow" if using else "delete"
-    why = f"{(foreign or using)[0]} uses it" if using else ""
-    return _entry("security-group", name, "deleted", run_id, step, after=using, why=why)
-
-
-def _completed(volumes: Any, run_id: str) -> list[str] | None:
-    if volumes is None:
-        return None
+def _completed(volumes: Iterable[Thing], run_id: str) -> list[str]:
     want = {RUN_ID: run_id, STATUS: "complete"}
     return [
         str(volume["volume_id"])
@@ -140,64 +210,81 @@ def _completed(volumes: Any, run_id: str) -> list[str] | None:
     ]
 
 
-def plan(look: Any, run_id: str = "", now: datetime.datetime | None = None) -> dict[str, Any]:
-    """What is to become of what a look at the account showed.
+def plan(
+    look: Mapping[str, Any],
+    run_id: str = "",
+    now: datetime.datetime | None = None,
+    named: Collection[str] = (),
+    asked: Collection[str] = (),
+    finished: Collection[str] = (),
+) -> Plan:
+    """Decide what is to become of what a look at the account showed.
 
-    :param look: C(instances), C(volumes), C(groups), and C(users): further instances that were asked for because they
-        use one of the groups. None stands for what could not be seen: without the volumes nothing is terminated,
-        without the instances nothing is touched.
+    :param look: ``instances``, ``volumes``, ``groups``, and ``users``: further instances that were asked for because
+        they use one of the groups. None stands for what could not be seen: without the instances nothing is touched,
+        without the volumes nothing is terminated, but for what is ``named``.
     :param run_id: the run whose things are to go. Where it is empty, those of every run that are past their expiry.
     :param now: the time; an aware datetime.
-    :returns: C(entries), each with a C(step): C(detach) before anything is terminated, C(terminate), C(delete), or
-        wait for what an earlier step or EC2 will bring about (C(follow)) or somebody else has begun (C(watch)).
-        C(kept): what has expired, but is in use by somebody else. C(complete): the IDs of the volumes that the run
-        has completed and that no instance has; None if the volumes could not be seen.
-    :raises ValueError: an instance without an ID.
+    :param named: IDs of instances that are known to be the run's. They are terminated even if EC2 does not show them.
+    :param asked: IDs of the instances whose termination EC2 has accepted lately.
+    :param finished: IDs of volumes that are known to be complete, in case their tag does not say so yet.
     """
-    moment = now or datetime.datetime.now(datetime.timezone.utc)
-    complete = _completed(look.get("volumes"), run_id)
-    if look.get("instances") is None:
-        return {"entries": [], "kept": [], "complete": complete}
-
-    def due(thing: Thing) -> bool:
-        owner = _tags(thing).get(RUN_ID)
-        return bool(owner) and (owner == run_id if run_id else expired(_tags(thing).get(EXPIRES), moment))
-
-    known = {instance.get("instance_id"): instance for instance in look["instances"]}
-    if not all(re.match(r"i-[0-9a-f]+$", name or "") for name in known):
-        raise ValueError("EC2 named an instance without an ID; nothing was terminated.")
+    scope = _Scope(run_id, now, named, asked)
     volumes_known = look.get("volumes") is not None
     volumes = {volume["volume_id"]: volume for volume in look.get("volumes") or []}
+    for name in volumes.keys() & set(finished):
+        volumes[name] = {**volumes[name], "tags": {**_tags(volumes[name]), STATUS: "complete"}}
+    complete = _completed(volumes.values(), run_id) if volumes_known else None
+    hidden = [scope.hidden(name) for name in scope.unseen(look.get("instances") or ())]
+    if look.get("instances") is None:
+        return Plan(hidden, [], complete)
+
+    known = {instance["instance_id"]: instance for instance in look["instances"]}
     users = {instance["instance_id"]: instance for instance in look.get("users") or []}
     users = {name: user for name, user in {**users, **known}.items() if _state(user) != "terminated"}
-    going = {name: user for name, user in users.items() if due(user)}
+    going = {name: user for name, user in users.items() if scope.due(user)}
 
-    entries = []
-    for name in (name for name in going if name in known):
+    entries = hidden
+    for instance in (known[name] for name in going if name in known):
         attached: list[Entry] = []
-        if volumes_known and _state(known[name]) != "shutting-down":
-            attached = list(_attached_entries(known[name], volumes))
-        stuck = any(entry["blocks"] and entry["step"] == "follow" for entry in attached)
-        entries += [_instance_entry(known[name], stuck or not volumes_known), *attached]
+        if volumes_known and not scope.ending(instance):
+            attached = list(scope.attached(instance, volumes))
+        stuck = any(entry.blocks and entry.step == "follow" for entry in attached)
+        entries += [scope.instance(instance, stuck, volumes_known), *attached]
     for volume in volumes.values():
-        if due(volume) and _tags(volume).get(STATUS) != "complete" and volume["state"] not in ("deleting", "deleted"):
-            entry = _volume_entry(volume, known, going)
+        if (
+            scope.due(volume)
+            and _tags(volume).get(STATUS) != "complete"
+            and volume["state"] not in ("deleting", "deleted")
+        ):
+            entry = scope.volume(volume, known, going)
             entries += [entry] if entry else []
     for group in look.get("groups") or []:
-        if due(group) and group["group_name"].startswith(GROUP_PREFIX):
-            entries.append(_group_entry(group, users, going))
-    return {
-        "entries": [entry for entry in entries if entry["step"] != "keep"],
-        "kept": [entry for entry in entries if entry["step"] == "keep"],
-        "complete": complete,
-    }
+        if scope.due(group) and group["group_name"].startswith(GROUP_PREFIX):
+            entries.append(scope.group(group, users, going))
+    return Plan(
+        [entry for entry in entries if entry.step != "keep"],
+        [entry for entry in entries if entry.step == "keep"],
+        complete,
+    )
 
 
-def has_work(planned: Any) -> bool:
-    """Whether there is more to do about a plan than to wait."""
-    # What is kept may have a holder that the look came too early for.
-    kept = any(entry["kind"] == "volume" for entry in planned["kept"])
-    return kept or any(entry["step"] in ACTS for entry in planned["entries"])
+def only_time(
+    instances: Iterable[Thing],
+    run_id: str = "",
+    now: datetime.datetime | None = None,
+    named: Collection[str] = (),
+    asked: Collection[str] = (),
+) -> bool:
+    """Return whether there are instances to wait for and none to do anything about.
+
+    The arguments are those of ``plan``. While this is true, nothing else of the run can go, and need not be looked at.
+    """
+    scope, known = _Scope(run_id, now, named, asked), list(instances)
+    hidden = scope.unseen(known)
+    due = [instance for instance in known if scope.due(instance) and _state(instance) != "terminated"]
+    waits = all(scope.ending(instance) for instance in due) and all(name in asked for name in hidden)
+    return waits and bool(due or hidden)
 
 
 def _line(text: Any) -> str:
@@ -209,115 +296,106 @@ def _limit(code: str) -> int:
 
 
 def _public(entry: Entry, **more: str) -> dict[str, str]:
-    return {key: str(entry[key]) for key in ("kind", "id", "action", "run_id")} | more
+    return {"kind": entry.kind, "id": entry.id, "action": entry.action, "run_id": entry.run_id, **more}
 
 
-def describe(entry: Entry, what: str) -> str:
-    """One line about a thing, for people."""
+def describe(entry: Mapping[str, str], what: str) -> str:
+    """Return one line about a thing, for people."""
     return f"{entry['kind'].replace('-', ' ')} {entry['id']} of run {entry['run_id']}: {what}"
 
 
-class _Tally:
-    """How often each thing has failed, why, and whether it is to be tried once more."""
+class Progress:
+    """What has become of each thing so far.
 
-    def __init__(self, state: Any) -> None:
-        self.tries: dict[str, int] = dict(state.get("tries") or {})
-        self.errors: dict[str, str] = dict(state.get("errors") or {})
-        self.given_up: list[str] = list(state.get("given_up") or [])
-        self.worst = 0
-
-    def fail(self, name: str, message: str, code: str = "") -> None:
-        self.tries[name] = self.tries.get(name, 0) + 1
-        self.errors[name] = message
-        self.worst = max(self.worst, self.tries[name])
-        if self.tries[name] >= _limit(code) and name not in self.given_up:
-            self.given_up.append(name)
-
-    def hopes_for(self, entry: Entry) -> bool:
-        return not any(name in self.given_up for name in [entry["id"], *entry.get("after", [])])
-
-
-def _take_in(planned: Any, removal: Any, tally: _Tally) -> set[str]:
-    """Count the failures of a round; return the IDs of what is done for good."""
-    outcomes = removal.get("outcomes") or []
-    if removal.get("failed"):  # by itself, not with a thing: none of it counts as done
-        outcomes = [{**entry, "error": removal.get("msg")} for entry in planned["entries"] if entry["step"] in ACTS]
-    done: set[str] = set()
-    for outcome in outcomes:
-        if outcome["error"] or removal.get("failed"):
-            tally.fail(outcome["id"], _line(outcome["error"]), outcome.get("code", ""))
-        elif outcome["step"] != "terminate":
-            done.add(outcome["id"])
-    return done
-
-
-def progress(
-    state: Any, look: Any, removal: Any, interval: float = 2, now: datetime.datetime | None = None
-) -> dict[str, Any]:
-    """The role's state after a round.
-
-    :param state: the state before; at first only C(deadline), in seconds since the epoch.
-    :param look: the round's result of the module run_look: what C(plan) returned, and C(errors) and C(looks).
-    :param removal: that of run_remove, with its C(outcomes); empty if it did not run.
     :param interval: seconds to pause after a first failure; doubled with each further one.
-    :returns: the new state. C(again): another round is needed, after C(pause) seconds. C(removed), C(left), C(kept)
-        and C(would) are results for others, C(lines) the same for people. C(complete): the run's finished volumes that
-        no instance has. C(trouble): why the last look showed nothing.
+    :ivar again: whether a further look may find less.
+    :ivar pause: seconds to wait before it, because of what failed; 0 if nothing did.
+    :ivar trouble: why the last look did not show all, empty if it did.
     """
-    moment = now or datetime.datetime.now(datetime.timezone.utc)
-    tally = _Tally(state)
-    errors = list((look.get("errors") or {}).values())
-    unseen = look if look.get("failed") else next(iter(errors), None)
-    planned = {"entries": look.get("entries") or [], "kept": look.get("kept") or []}
-    blind = state.get("blind", 0) + 1 if unseen else 0
-    done = _take_in(planned, removal, tally)
-    for entry in planned["kept"]:
-        # Its holder may be an instance of ours that the look came too early for.
-        if entry["kind"] == "volume":
-            tally.fail(entry["id"], entry["why"])
 
-    here = {entry["id"]: entry for entry in planned["entries"]}
-    still = {name: entry for name, entry in here.items() if name not in done}
-    if unseen:
-        still = {**(state.get("still") or {}), **still}
-    seen = {**(state.get("seen") or {}), **{name: e for name, e in here.items() if e["step"] != "watch"}}
-    kept = [_public(entry, why=entry["why"]) for entry in planned["kept"]]
-    staying = {*still, *(entry["id"] for entry in kept)}
-    left = [_public(entry, why=tally.errors.get(name) or entry.get("why", "")) for name, entry in still.items()]
-    removed = [_public(entry) for name, entry in seen.items() if name not in staying]
-    would = [_public(entry) for entry in here.values() if entry["step"] != "watch"]
+    def __init__(self, interval: float = 2.0) -> None:
+        self.interval = interval
+        self.again, self.pause, self.trouble = True, 0.0, ""
+        self._blind = 0  # how many looks in succession have failed
+        self._tries: dict[str, int] = {}
+        self._errors: dict[str, str] = {}
+        self._given_up: set[str] = set()
+        self._found: dict[str, Entry] = {}  # all that was ever to go, but for what somebody else has begun to remove
+        self._left: dict[str, Entry] = {}
+        self._plan = Plan([], [], [])
+        self._complete: list[str] = []
 
-    hope = any(tally.hopes_for(entry) for entry in [*still.values(), *planned["kept"]] if _waits(entry))
-    if unseen:
-        hope = blind < _limit(str(unseen.get("code", "")))
-    again = hope and moment.timestamp() < state["deadline"]
-    doubled = max(tally.worst, blind)
-    return {
-        "deadline": state["deadline"],
-        "rounds": state.get("rounds", 0) + 1,
-        "looks": state.get("looks", 0) + int(look.get("looks", 1)),
-        "blind": blind,
-        "tries": tally.tries,
-        "errors": tally.errors,
-        "given_up": tally.given_up,
-        "seen": seen,
-        "still": still,
-        "again": again,
-        "pause": int(min(LONGEST_PAUSE, interval * 2 ** (doubled - 1))) if again and doubled else 0,
-        "trouble": _line(unseen.get("msg")) if unseen else "",
-        "removed": removed,
-        "left": left,
-        "kept": kept,
-        "would": would,
-        "complete": state.get("complete", []) if look.get("complete") is None else look["complete"],
-        "lines": {
-            "removed": [describe(entry, entry["action"]) for entry in removed],
-            "left": [describe(entry, entry["why"]) for entry in left],
-            "kept": [describe(entry, f"kept, since {entry['why']}") for entry in kept],
-            "would": [describe(entry, f"would be {entry['action']}") for entry in would],
-        },
-    }
+    def _fail(self, name: str, message: str, code: str = "") -> int:
+        self._tries[name] = self._tries.get(name, 0) + 1
+        self._errors[name] = message
+        if self._tries[name] >= _limit(code):
+            self._given_up.add(name)
+        return self._tries[name]
 
+    def _worth_trying(self, entry: Entry) -> bool:
+        return not self._given_up.intersection((entry.id, *entry.after))
 
-def _waits(entry: Entry) -> bool:
-    return bool(entry["kind"] == "volume" or entry["step"] != "keep")
+    def take(self, planned: Plan, outcomes: Iterable[Outcome] = (), unseen: str = "", code: str = "") -> None:
+        """Record what a look showed, and what became of what was then done.
+
+        :param unseen: why the look did not show all; empty if it did. What it did not show then counts as unknown, not
+            as gone.
+        :param code: EC2's code of that error.
+        """
+        done, worst = set(), 0
+        for outcome in outcomes:
+            if outcome.error:
+                worst = max(worst, self._fail(outcome.entry.id, _line(outcome.error), outcome.code))
+            elif outcome.entry.step != "terminate":
+                done.add(outcome.entry.id)
+        # Its holder may be an instance of the run that the look came too early for.
+        doubtful = [entry for entry in planned.kept if entry.kind == "volume"]
+        for entry in doubtful:
+            worst = max(worst, self._fail(entry.id, entry.why))
+
+        self._plan = planned
+        here = {entry.id: entry for entry in planned.entries}
+        self._found.update({name: entry for name, entry in here.items() if entry.step != "watch"})
+        self._left = {**(self._left if unseen else {}), **here}
+        for name in done:
+            del self._left[name]
+        if planned.complete is not None:
+            self._complete = planned.complete
+
+        self._blind = self._blind + 1 if unseen else 0
+        self.trouble = _line(unseen) if unseen else ""
+        if unseen:
+            self.again = self._blind < _limit(code)
+        else:
+            self.again = any(self._worth_trying(entry) for entry in [*self._left.values(), *doubtful])
+        times = max(worst, self._blind)
+        self.pause = min(LONGEST_PAUSE, self.interval * 2 ** (times - 1)) if times else 0.0
+
+    def result(self, dry: bool = False) -> dict[str, Any]:
+        """Return what became of all.
+
+        :param dry: nothing was done: say what would go instead.
+        :returns: ``removed``, ``left``, ``kept`` and ``would`` as lists of dictionaries, ``lines`` the same for people;
+            ``complete``, the IDs of the run's finished volumes that no instance has; ``trouble``.
+        """
+        kept = [_public(entry, why=entry.why) for entry in self._plan.kept]
+        staying = {*self._left, *(entry["id"] for entry in kept)}
+        lists: dict[str, list[dict[str, str]]] = {"removed": [], "left": [], "kept": kept, "would": []}
+        if dry:
+            lists["would"] = [_public(entry) for entry in self._plan.entries if entry.step != "watch"]
+        else:
+            lists["removed"] = [_public(entry) for name, entry in self._found.items() if name not in staying]
+            lists["left"] = [
+                _public(entry, why=self._errors.get(name) or _line(entry.why)) for name, entry in self._left.items()
+            ]
+        return {
+            **lists,
+            "complete": self._complete,
+            "trouble": self.trouble,
+            "lines": {
+                "removed": [describe(entry, entry["action"]) for entry in lists["removed"]],
+                "left": [describe(entry, entry["why"]) for entry in lists["left"]],
+                "kept": [describe(entry, f"kept, since {entry['why']}") for entry in lists["kept"]],
+                "would": [describe(entry, f"would be {entry['action']}") for entry in lists["would"]],
+            },
+        }

@@ -18,8 +18,9 @@ TAG_VALUE_LENGTH = 256
 def volume_gib(archive_bytes: int, factor: float = 2) -> int:
     """Return the size of a new volume in GiB: the archive's bytes times ``factor``, or more if the manifest needs it.
 
-    1 GiB is the smallest gp3 volume (https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html). Raises
-    ValueError for a negative length, and for a factor below 1 (the archive would not fit).
+    1 GiB is the smallest gp3 volume (https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html).
+
+    :raises ValueError: the length is negative, or the factor is below 1 (the archive would not fit).
     """
     if archive_bytes < 0:
         raise ValueError(f"an archive cannot have {archive_bytes} bytes")
@@ -41,6 +42,16 @@ def architecture(instance_type: str) -> str:
     return "arm64" if family == "a1" or (options and "g" in options.group(1)) else "x86_64"
 
 
+def volume_bytes(gib: int) -> int:
+    """Return the size in bytes of a volume of so many GiB."""
+    return int(gib) * GIB
+
+
+def usable_bytes(gib: int) -> int:
+    """Return how many bytes of stream a volume of so many GiB can hold, beside the manifest."""
+    return volume_bytes(gib) - RESERVED
+
+
 def tag_value(text: object) -> str:
     """Return ``text`` as a tag can hold it: one line, printable, cut after 256 characters."""
     readable = printable(text)
@@ -50,8 +61,8 @@ def tag_value(text: object) -> str:
 def launch_candidates(instance_types: list[str], subnets: list[dict[str, str]]) -> list[dict[str, str]]:
     """Return where to try a launch, best first: the first type in every zone, then the next type.
 
-    ``subnets``: as ``amazon.aws.ec2_vpc_subnet_info`` returns them; zones are in the order of their names. Each result
-    has ``instance_type``, ``subnet_id`` and ``zone``.
+    :param subnets: as ``amazon.aws.ec2_vpc_subnet_info`` returns them; zones are in the order of their names.
+    :returns: dictionaries with ``instance_type``, ``subnet_id`` and ``zone``.
     """
     in_order = sorted(subnets, key=lambda subnet: subnet["availability_zone"])
     return [

@@ -61,8 +61,11 @@ def wait_for(
 ) -> Volume | None:
     """Poll each second until a condition is met; return the volume as it is then.
 
-    ``condition``: is given what ``describe()`` returned; ``what``: the condition in words, for the message;
-    ``timeout``: in seconds; ``describe``: returns the volume as EC2 describes it now, or None. Raises WaitTimeout.
+    :param condition: is given what ``describe`` returned.
+    :param what: the condition in words, for the message.
+    :param timeout: in seconds.
+    :param describe: returns the volume as EC2 describes it now, or None.
+    :raises WaitTimeout: the condition was not met in time.
     """
     deadline = clock() + timeout
     while True:

@@ -154,11 +154,14 @@ def compose(
     report_fd: int = 1,
     settings: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the script that finds the volume's device and then does ``actions``, sh text that uses what FIND defines.
+    """Return the script that finds the volume's device and then does ``actions``.
 
-    ``volume_size``: in bytes; ``timeout``: seconds to wait for the device; ``exact``: the device's one name, for images
-    on which nothing else identifies it; ``report_fd``: the descriptor to which the script reports (see protocol);
-    ``settings``: further variables of the script, name to value.
+    :param actions: sh text that uses what FIND defines.
+    :param volume_size: in bytes.
+    :param exact: the device's one name, for images on which nothing else identifies it.
+    :param timeout: seconds to wait for the device.
+    :param report_fd: the descriptor to which the script reports (see protocol).
+    :param settings: further variables of the script, name to value.
     """
     known = {
         "volume": volume_id,
@@ -175,7 +178,7 @@ def compose(
 def remote_command(script: str, names: Sequence[str]) -> str:
     """Return the command, one string for the instance's login shell, that runs a composed script as root.
 
-    ``names``: device names that are tried in order if no EBS disk is NVMe and the script has no exact name.
+    :param names: device names that are tried in order if no EBS disk is NVMe and the script has no exact name.
     """
     command = ["exec", "sh", "-c", _BECOME_ROOT, "ec2-backup", script, "ec2-backup", *names]
     return " ".join(shlex.quote(word) for word in command)

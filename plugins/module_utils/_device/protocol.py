@@ -51,7 +51,8 @@ class Reports:
 def trouble(reports: Reports, volume_id: str, timeout: int, doing: str = "writing to") -> str | None:
     """Return in one line for the user what the script refused or failed at; None if it did neither.
 
-    ``timeout``: the seconds that it waited for the device; ``doing``: what it was doing, in words.
+    :param timeout: the seconds that it waited for the device.
+    :param doing: what it was doing, in words.
     """
     if reports.code is None:
         return None

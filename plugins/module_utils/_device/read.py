@@ -61,17 +61,17 @@ read_exactly() {
 send_back() {
   filter_status=0
   if [ -n "$filter" ]; then
-    told=$({
+    output=$({
       { read_exactly "$length" 2>&6; echo "@dd=$?" >&6; } |
         { sh -c "$filter" >&5 6>&-; echo "@filter=$?" >&6; }
     } 6>&1)
-    filter_status=${told##*@filter=} filter_status=${filter_status%%[!0-9]*}
-    status=${told##*@dd=} status=${status%%[!0-9]*}
+    filter_status=${output##*@filter=} filter_status=${filter_status%%[!0-9]*}
+    status=${output##*@dd=} status=${status%%[!0-9]*}
   else
-    told=$(read_exactly "$length" 2>&1 >&5)
+    output=$(read_exactly "$length" 2>&1 >&5)
     status=$?
   fi
-  words=$(printf '%s\n' "$told" | sed -n 's/^dd: //p' | head -n 1)
+  words=$(printf '%s\n' "$output" | sed -n 's/^dd: //p' | head -n 1)
 }
 
 # fail_by CODE STATUS TEXT. A program that could not be run, or was killed, proves nothing about the volume.
@@ -140,7 +140,7 @@ say done "$length" "$device"
 def peek_script(volume_id: str, volume_size: int, exact: str | None = None, timeout: int = 120) -> str:
     """Return the script that sends a line BLOCKS, the manifest's block, and the volume's first 64 KiB.
 
-    Arguments as for ``compose``.
+    The arguments are those of ``compose``.
     """
     return compose(_PEEK, volume_id, volume_size, exact, timeout)
 
@@ -153,10 +153,12 @@ def send_script(
     exact: str | None = None,
     timeout: int = 120,
 ) -> str:
-    """Return the script that sends a line STREAM, and then the volume's first ``length`` bytes through the filter.
+    """Return the script that sends a line STREAM, and then the start of the volume through the filter.
 
-    ``remote_filter``: the command that undoes the remote filter. The script reports on stderr. Other arguments as for
-    ``compose``.
+    The script reports on stderr. The other arguments are those of ``compose``.
+
+    :param length: how many of the volume's bytes are sent.
+    :param remote_filter: the command that undoes the remote filter.
     """
     more = {"filter": remote_filter or "", "length": str(length)}
     return compose(_READ_EXACTLY + _SEND, volume_id, volume_size, exact, timeout, STDERR, settings=more)
@@ -173,7 +175,9 @@ def sum_script(
 ) -> str:
     """Return the script that computes, on the instance, the SHA-256 of what ``send_script`` would send.
 
-    ``walk``: whether to count the archive's members too, if the instance has a tar. Other arguments as there.
+    The other arguments are those of ``send_script``.
+
+    :param walk: whether to count the archive's members too, if the instance has a tar.
     """
     more = {"filter": remote_filter or "", "length": str(length), "walk": "1" if walk else "0"}
     return compose(_READ_EXACTLY + _SUM, volume_id, volume_size, exact, timeout, settings=more)

@@ -3,8 +3,8 @@
 """The scripts that write to the volume's device: the stream, and the manifest's block.
 
 Before the stream's first byte is written, the manifest's block is replaced, and flushed, by one that says that there is
-no backup on the volume. So an interrupted overwrite cannot pass for the old backup, nor for the new one. Python 3.8,
-standard library only.
+no backup on the volume. So an interrupted overwrite is taken neither for the old backup nor for the new one. Python
+3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -116,26 +116,26 @@ fi
 say ready "$device" "${actual:-0}"
 if [ -n "$filter" ]; then
   # A pipe hides the filter's status, so each side writes its own to descriptor 3, which is captured.
-  told=$({ { sh -c "$filter" 3>&-; echo "@filter=$?" >&3; } | { write 2>&1 >&3 3>&-; echo "@dd=$?"; } } 3>&1)
-  filter_status=${told##*@filter=} filter_status=${filter_status%%[!0-9]*}
-  status=${told##*@dd=} status=${status%%[!0-9]*}
+  output=$({ { sh -c "$filter" 3>&-; echo "@filter=$?" >&3; } | { write 2>&1 >&3 3>&-; echo "@dd=$?"; } } 3>&1)
+  filter_status=${output##*@filter=} filter_status=${filter_status%%[!0-9]*}
+  status=${output##*@dd=} status=${status%%[!0-9]*}
 else
-  told=$(write 2>&1)
+  output=$(write 2>&1)
   status=$?
   filter_status=0
 fi
-bytes=$(printf '%s\n' "$told" | sed -n 's/^\([0-9][0-9]*\) byte.*/\1/p' | tail -n 1)
+bytes=$(printf '%s\n' "$output" | sed -n 's/^\([0-9][0-9]*\) byte.*/\1/p' | tail -n 1)
 counted=1
 if [ -z "$bytes" ]; then
   # A dd that counts only records (some builds of busybox). An archive has whole records, a filter's output may not.
-  records=$(printf '%s\n' "$told" | sed -n 's/^\([0-9][0-9]*\)+[0-9]* records out.*/\1/p' | tail -n 1)
+  records=$(printf '%s\n' "$output" | sed -n 's/^\([0-9][0-9]*\)+[0-9]* records out.*/\1/p' | tail -n 1)
   bytes=$((${records:-0} * 1048576))
-  case $told in *"+0 records out"*) ;; *) counted=0 ;; esac
+  case $output in *"+0 records out"*) ;; *) counted=0 ;; esac
 fi
 [ -b "$device" ] && [ "$(number_of "$device" || :)" = "$number" ] || fail vanished "$bytes" "$device is gone"
-words=$(printf '%s\n' "$told" | sed -n 's/^dd: //p' | head -n 1)
+words=$(printf '%s\n' "$output" | sed -n 's/^dd: //p' | head -n 1)
 if [ "$status" != 0 ]; then
-  case $told in *"No space left on device"*) fail full "$bytes" "$words" ;; esac
+  case $output in *"No space left on device"*) fail full "$bytes" "$words" ;; esac
   fail dd "$bytes" "dd ended with status $status: $words"
 fi
 if [ "$bytes" -gt "$room" ] || { [ "$bytes" = "$room" ] && [ -n "$gnu" ] && [ "$filter_status" != 0 ]; }; then
@@ -170,9 +170,11 @@ def write_script(
 ) -> str:
     """Return the script that writes its stdin to the volume.
 
-    ``manifest``: the text of the block that says that the volume is being written to; ``remote_filter``: the command
-    that the stream goes through before it is written; ``force``: overwrite other data. Other arguments as for
-    ``compose``.
+    The other arguments are those of ``compose``.
+
+    :param manifest: the text of the block that says that the volume is being written to.
+    :param remote_filter: the command that the stream goes through before it is written.
+    :param force: overwrite other data.
     """
     more = {"filter": remote_filter or "", "force": "1" if force else "0", "manifest": manifest}
     return compose(_ACTIONS, volume_id, volume_size, exact, timeout, settings=more)
@@ -181,7 +183,8 @@ def write_script(
 def put_script(volume_id: str, volume_size: int, manifest: str, exact: str | None = None, timeout: int = 120) -> str:
     """Return the script that writes the manifest's text into the volume's last 64 KiB, and flushes it.
 
-    It runs in a session of its own, after ``write_script`` has proved that the device may be overwritten. Arguments as
-    there.
+    It runs in a session of its own, after ``write_script`` has proved that the device may be overwritten. The arguments
+    are
+    those of ``write_script``.
     """
     return compose(_PUT + _COMMIT, volume_id, volume_size, exact, timeout, settings={"manifest": manifest})

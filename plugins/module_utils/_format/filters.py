@@ -87,8 +87,9 @@ def known_inverse(command: str, identity: str | None = None) -> str | None:
 
     It is known for a simple command (one program, no shell syntax, no assignments) of a compressor with options with
     which it compresses stdin to stdout; not if it decompresses, tests, lists, names files or has an unknown option. It
-    is also known for an encryption as ``compose`` makes it, alone or behind such a compressor. For age that needs
-    ``identity``, the file with the secret key.
+    is also known for an encryption as ``compose`` makes it, alone or behind such a compressor.
+
+    :param identity: the file with the secret key, which age needs.
     """
     inverses = []
     for stage in stages(command):
@@ -177,7 +178,10 @@ _GPG_RECIPIENT = re.compile(r"(?!-)[^\x00-\x1f\x7f]{1,1024}\Z")
 
 
 def compressor(name: str) -> str:
-    """Return the command for ``zstd``, ``zstd:19``, ``gzip`` and so on. Raises FilterError."""
+    """Return the command for ``zstd``, ``zstd:19``, ``gzip`` and so on.
+
+    :raises FilterError: the compressor is unknown, or has no such level.
+    """
     program, colon, level = name.partition(":")
     if program not in _COMPRESSORS:
         raise FilterError(
@@ -195,7 +199,10 @@ def compressor(name: str) -> str:
 
 
 def encryption(name: str) -> str:
-    """Return the command for ``age:RECIPIENT`` or ``gpg:RECIPIENT``. Raises FilterError."""
+    """Return the command for ``age:RECIPIENT`` or ``gpg:RECIPIENT``.
+
+    :raises FilterError: the encryption is unknown, or the recipient does not have the form of one.
+    """
     program, _colon, recipient = name.partition(":")
     if program not in _ENCRYPTIONS or not recipient:
         raise FilterError(f"{name} is no encryption that is known: write age:RECIPIENT or gpg:RECIPIENT")
@@ -212,7 +219,10 @@ def encryption(name: str) -> str:
 
 
 def compose(compress: str = "", encrypt: str = "") -> str:
-    """Return the command that compresses and then encrypts; empty without either. Raises FilterError."""
+    """Return the command that compresses and then encrypts; empty without either.
+
+    :raises FilterError: as for ``compressor`` and ``encryption``.
+    """
     named = [compressor(compress)] if compress else []
     return " | ".join(named + ([encryption(encrypt)] if encrypt else []))
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, Mapping
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import times
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import known_inverse
 
 BLOCK_BYTES = 65536
@@ -34,15 +34,14 @@ _VERSION_NUMBER = re.compile(rb"([1-9][0-9]{0,3})[ \n]")
 _AFTER_MAGIC = re.compile(rb"[1-9][0-9]{0,3} ([1-9][0-9]{0,4}) ([0-9a-f]{64})\n")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.ASCII)
-_TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _BY_HAND = "use another backup, or recover what is there by hand (docs/recover-by-hand.md)"
 
 
 class ManifestError(ValueError):
     """The volume has no usable manifest; the text is one line: what happened and what to do.
 
-    ``kind``: ``absent`` (there is none), ``damaged`` (it must not be trusted) or ``newer`` (its format is newer than
-    this version knows).
+    :ivar kind: ``absent`` (there is none), ``damaged`` (it must not be trusted) or ``newer`` (its format is newer than
+        this version knows).
     """
 
     def __init__(self, kind: str, text: str) -> None:
@@ -60,7 +59,8 @@ def _damaged(what: str) -> ManifestError:
 def writing(*, run_id: str, host: str, path: str, started: str, version: str) -> dict[str, Any]:
     """Return the document for a volume to which a stream is being written: there is no valid backup on it.
 
-    ``started``: UTC, as in 2026-11-22T18:45:00Z; ``version``: of ec2-backup.
+    :param started: UTC, as in ``2026-11-22T18:45:00Z``.
+    :param version: of ec2-backup.
     """
     return {
         "state": "writing",
@@ -92,9 +92,15 @@ def complete(
 ) -> dict[str, Any]:
     """Return the document of a finished backup.
 
-    ``stream_bytes`` and ``stream_sha256`` are of what went over SSH, ``stored_bytes`` is what is on the volume from
-    byte 0 (it differs only with a remote filter). For an inverse that is not given the known one of the filter is
-    recorded, or null. An empty filter is none. ``selection``: what was left out (``selection.record``).
+    An empty filter is none.
+
+    :param stream_bytes: the length of what was sent over SSH.
+    :param stream_sha256: the SHA-256 of what was sent over SSH.
+    :param stored_bytes: what is on the volume from byte 0; it differs from ``stream_bytes`` only with a remote filter.
+    :param started: UTC, as in ``2026-11-22T18:45:00Z``; ``finished`` too.
+    :param local_inverse: what undoes the local filter; if it is not given, the known inverse is recorded, or null.
+    :param remote_inverse: the same for the remote filter.
+    :param selection: what was left out (``selection.record``).
     """
     document = {
         "state": "complete",
@@ -140,7 +146,7 @@ def _is_time(value: object) -> bool:
     if not isinstance(value, str) or not _TIME.match(value):
         return False
     try:
-        time.strptime(value, _TIME_FORMAT)
+        times.seconds(value)
     except ValueError:
         return False
     return True
@@ -212,8 +218,8 @@ def _problem(document: object) -> str | None:
 def encode(document: Mapping[str, Any]) -> bytes:
     """Return the header line and the JSON, without the padding.
 
-    Raises ValueError if it does not fit into the block (for example, with a filter of many thousand characters), or
-    if ``decode`` would not accept the document, since then the backup could not be restored.
+    :raises ValueError: it does not fit into the block (for example, with a filter of many thousand characters), or
+        ``decode`` would not accept the document, and so the backup could not be restored.
     """
     problem = _problem(document)
     if problem is not None:
@@ -229,17 +235,21 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 
 def pad(head: bytes) -> bytes:
-    """Return the whole block, BLOCK_BYTES long. Raises ValueError if the head is longer."""
+    """Return the whole block, BLOCK_BYTES long.
+
+    :raises ValueError: the head is longer.
+    """
     if len(head) > BLOCK_BYTES:
         raise ValueError(f"{len(head)} bytes do not fit in a block of {BLOCK_BYTES}")
     return head.ljust(BLOCK_BYTES, b"\0")
 
 
 def decode(block: bytes, end: int | None = None) -> dict[str, Any]:
-    """Return the document of a block. Raises ManifestError.
+    """Return the document of a block. Bytes behind the JSON are ignored.
 
-    ``end``: the offset in bytes at which the block ends, if it is known; a complete document must name it as its
-    volume's size. Bytes behind the JSON are ignored.
+    :param end: the offset in bytes at which the block ends, if it is known; a complete document must name it as its
+        volume's size.
+    :raises ManifestError: there is no usable manifest in the block.
     """
     if len(block) != BLOCK_BYTES:
         raise _damaged(f"{len(block)} of its {BLOCK_BYTES} bytes could be read")

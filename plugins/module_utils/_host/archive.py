@@ -46,10 +46,12 @@ _TOTALS = re.compile(rb"^Total bytes written: (\d+)", re.MULTILINE)
 def tar_arguments(directory: str, output: str, measuring: bool = False, selection: Sequence[str] = ()) -> list[str]:
     """Return tar's whole argv for an archive of ``directory`` written to ``output``.
 
-    ``selection``: arguments that leave files out (``selection.arguments``). ``measuring``: the archive is only
-    measured, and ``output`` is /dev/null: there tar skips file data, except that of sparse files, which it reads in
-    512-byte pieces (seen, 1.34). So measuring omits ``--sparse``, and has tar print the names, from which the bytes
-    that holes save are computed and subtracted. It counts in single blocks, because padding is added after that.
+    To /dev/null tar skips file data, except that of sparse files, which it reads in 512-byte pieces (seen, 1.34). So
+    measuring omits ``--sparse``, and has tar print the names, from which the bytes that holes save are computed and
+    subtracted. It counts in single blocks, because padding is added after that.
+
+    :param measuring: the archive is only measured, and ``output`` is /dev/null.
+    :param selection: arguments that leave files out (``selection.arguments``).
     """
     return [
         "tar",
@@ -144,9 +146,11 @@ def tar_failure(returncode: int, log: TarLog) -> str | None:
 
 
 def check_directory(path: str) -> str:
-    """Return the absolute form of ``path``, a directory that can be read. Raises SourceError.
+    """Return the absolute form of ``path``, a directory that can be read.
 
     A symbolic link keeps its name; the directory that it leads to is saved, as with ``LINK/.``.
+
+    :raises SourceError: it is no such directory.
     """
     if not path:
         raise SourceError("no directory was given")

@@ -34,7 +34,8 @@ _GONE = re.compile(
 class Comparison:
     """The differences, from tar's messages. Takes one number of memory for each member.
 
-    ``differences``: the first MAX_DIFFERENCES, each ``./name: what``; ``count``: how many there are.
+    :ivar differences: the first MAX_DIFFERENCES, each ``./name: what``.
+    :ivar count: how many there are.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,10 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NODEV = 1, 4
 
 
 class _Kernel:
-    """The system calls, looked up before the fork. All of them raise OSError."""
+    """The system calls, looked up before the fork.
+
+    :raises OSError: from each of its methods: the call failed, or this kernel or C library does not have it.
+    """
 
     def __init__(self) -> None:
         self.libc = ctypes.CDLL(None, use_errno=True)
@@ -149,9 +152,11 @@ def _protect_each_mount(kernel: _Kernel, target: str) -> None:
 def confine(target: str) -> Callable[[], None]:
     """Return a function that a child calls between fork and exec, after which it can only write in ``target``.
 
-    ``target``: a real path (``check_target``), not "/"; it becomes the child's working directory. If confining fails,
-    the child writes why to its stderr and exits with 126: it never runs unconfined. Open descriptors stay as they are.
-    Hard links to files outside are impossible too, because the target is another mount.
+    If confining fails, the child writes why to its stderr and exits with 126: it never runs unconfined. Open
+    descriptors
+    stay as they are. Hard links to files outside are impossible too, because the target is another mount.
+
+    :param target: a real path (``check_target``), not ``/``; it becomes the child's working directory.
     """
     kernel = _Kernel()
 

@@ -16,8 +16,8 @@ class TargetError(Exception):
 class StreamError(Exception):
     """A stream, or another exchange with the instance, failed; the text names the first cause.
 
-    ``stderr``: the last lines of each process's stderr, by its name. ``found_bad``: the cause is the data on the
-    volume, not the way to it.
+    :ivar stderr: the last lines of each process's stderr, by its name.
+    :ivar found_bad: the cause is the data on the volume, not the way to it.
     """
 
     def __init__(self, message: str, stderr: dict[str, str], found_bad: bool = False) -> None:

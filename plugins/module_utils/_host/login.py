@@ -34,7 +34,12 @@ MOST_PATIENCE = 8  # times these seconds
 
 
 class WaitError(Exception):
-    """No login was possible; the text is one line for the user. ``elapsed``: seconds."""
+    """No login was possible; the text is one line for the user.
+
+    :ivar elapsed: seconds.
+    :ivar attempts: how many there were.
+    :ivar stderr: that of the last attempt.
+    """
 
     def __init__(self, message: str, elapsed: float, attempts: int, stderr: str) -> None:
         super().__init__(message)
@@ -56,7 +61,12 @@ def was_slow(stderr: str) -> bool:
 
 
 def attempt_login(ssh: Sequence[str], connect_seconds: int, seconds: float) -> tuple[dict[str, str] | None, str]:
-    """Try once, for at most ``seconds``; return what the probe found (or None), and ssh's stderr. Raises OSError."""
+    """Try once to log in; return what the probe found (or None), and ssh's stderr.
+
+    :param connect_seconds: seconds that ssh waits for the connection.
+    :param seconds: seconds in all.
+    :raises OSError: ssh could not be run.
+    """
     argv = [ssh[0], "-o", f"ConnectTimeout={connect_seconds}", *ssh[1:], PROBE]
     process = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
@@ -76,11 +86,14 @@ def attempt_login(ssh: Sequence[str], connect_seconds: int, seconds: float) -> t
     return found, stderr
 
 
-def wait_for_login(ssh: Sequence[str], timeout: float, interval: float) -> dict[str, Any]:
+def wait_for_login(ssh: Sequence[str], timeout: float, interval: float, total: float | None = None) -> dict[str, Any]:
     """Try until a command has run on the instance; return login, kernel, elapsed (seconds) and attempts.
 
-    ``ssh``: its argv; ``timeout``: seconds in all; ``interval``: seconds between the starts of two attempts. Raises
-    WaitError at the deadline, or at once for a failure that does not go away.
+    :param ssh: its argv.
+    :param timeout: seconds in all.
+    :param interval: seconds between the starts of two attempts.
+    :param total: seconds that the message of a failure names, if the caller has waited before; by default ``timeout``.
+    :raises WaitError: at the deadline, or at once for a failure that does not go away.
     """
     target, start, attempts, patience = ssh[-1], time.monotonic(), 0, 1
     while True:
@@ -106,7 +119,8 @@ def wait_for_login(ssh: Sequence[str], timeout: float, interval: float) -> dict[
         pause = began + interval - time.monotonic()
         if time.monotonic() + max(0.0, pause) >= start + timeout:
             message = (
-                f"no SSH login on {target} within {timeout:g} s ({attempts} attempts); seen last: {last_words(stderr)}"
+                f"no SSH login on {target} within {timeout if total is None else total:g} s ({attempts} attempts); "
+                f"seen last: {last_words(stderr)}"
             )
             raise WaitError(message, elapsed, attempts, stderr)
         if pause > 0:

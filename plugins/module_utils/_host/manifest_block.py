@@ -7,12 +7,11 @@ Runs on the host whose directory is saved or restored to: Python 3.8, standard l
 
 from __future__ import annotations
 
-import time
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Mapping, Sequence
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils import times
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.find import remote_command
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.protocol import PREFIX
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._device.read import BLOCKS
@@ -28,7 +27,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.version import VERS
 def peek(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tuple[int, bytes, bytes]:
     """Return the offset at which the manifest's block ends, that block, and the volume's first 64 KiB.
 
-    Raises StreamError.
+    :raises StreamError: they could not be read.
     """
     session = Session(ssh, command, volume_id, timeout)
     try:
@@ -52,11 +51,13 @@ def write(
 ) -> dict[str, Any]:
     """Write the manifest of the stream that was ``sent`` onto its volume; return it once it is flushed.
 
-    ``asked``: a module's options: those of every module that works on a device, ``run_id``, ``selection`` and both
-    filters. ``sent``: the result of ``stream_send``. ``source``: ``host`` and ``path``. ``inverses``: the commands that
-    undo the filters, by ``local`` and ``remote``, where they are not among those that are known.
-
-    Raises StreamError.
+    :param asked: a module's options: those of every module that works on a device, ``run_id``, ``selection`` and both
+        filters.
+    :param sent: the result of ``stream_send``.
+    :param source: ``host`` and ``path``.
+    :param inverses: the commands that undo the filters, by ``local`` and ``remote``, where they are not among those
+        that are known.
+    :raises StreamError: it was not written.
     """
     document = complete(
         run_id=asked["run_id"],
@@ -67,7 +68,7 @@ def write(
         stored_bytes=int(sent["stored_bytes"]),
         volume_bytes=asked["volume_size"],
         started=sent["started"],
-        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        finished=times.stamp(),
         version=VERSION,
         warnings=int(sent["source_warnings_count"]),
         local_filter=asked["local_filter"],

@@ -34,10 +34,14 @@ def round_up(number: int, unit: int) -> int:
 def sparse_saving(size: int, regions: Iterable[tuple[int, int]], name_bytes: int) -> int:
     """Return the least number of bytes by which --sparse shortens the archive of one file with holes.
 
-    ``size``: the file's, in bytes; ``regions``: the (offset, length) that hold data; ``name_bytes``: the length of its
-    name. GNU sparse format 1.0: a map of decimal numbers, one a line, padded to a block; each region, padded to a
-    block; and records in the extended header, for which their greatest length is assumed (the exact one depends on
-    which of them would be there anyway).
+    GNU sparse format 1.0: a map of decimal numbers, one a line, padded to a block; each region, padded to a block; and
+    records in the extended header, for which their greatest length is assumed (the exact one depends on which of them
+    would
+    be there anyway).
+
+    :param size: the file's, in bytes.
+    :param regions: the (offset, length) that hold data.
+    :param name_bytes: the length of its name.
     """
     map_bytes, data, count, end = 0, 0, 0, 0
     for offset, length in regions:
@@ -54,7 +58,10 @@ def sparse_saving(size: int, regions: Iterable[tuple[int, int]], name_bytes: int
 
 
 def data_regions(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield (offset, length) of the parts of an open file that are not holes. Raises OSError."""
+    """Yield (offset, length) of the parts of an open file that are not holes.
+
+    :raises OSError: the file cannot be searched for holes.
+    """
     offset = 0
     while offset < size:
         try:
@@ -70,8 +77,9 @@ def data_regions(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
 def holes_saved(directory: str, names: Iterable[bytes]) -> int:
     """Return by how many bytes the holes of sparse files shorten the archive of ``directory``, never too many.
 
-    ``names``: the files in the archive, as tar prints them, one a line. A file that cannot be read counts as one
-    without holes.
+    A file that cannot be read counts as one without holes.
+
+    :param names: the files in the archive, as tar prints them, one a line.
     """
     saved = 0
     links: set[tuple[int, int]] = set()
@@ -109,8 +117,10 @@ def measure(directory: str, selection: Sequence[str] = ()) -> tuple[int, TarLog]
     """Return the length in bytes of the archive of ``directory``, and tar's messages. No file data is read.
 
     The length is exact for a directory that does not change, with two exceptions: for each file with holes it can be
-    some hundred bytes too high (never too low), and files that cannot be read are counted. ``selection``: as for
-    ``tar_arguments``. Raises SourceError.
+    some hundred bytes too high (never too low), and files that cannot be read are counted.
+
+    :param selection: as for ``tar_arguments``.
+    :raises SourceError: the directory cannot be archived.
     """
     log = TarLog()
     tar = subprocess.Popen(
@@ -138,7 +148,7 @@ def measure(directory: str, selection: Sequence[str] = ()) -> tuple[int, TarLog]
         reader.join()
     reason = tar_failure(tar.returncode, log)
     if reason is None and log.total is None:
-        reason = "tar did not tell its total"
+        reason = "tar did not print its total"
     if reason is not None or log.total is None:
         raise SourceError(f"{directory} cannot be archived: {reason}")
     return round_up(log.total - saved, RECORD_BYTES), log

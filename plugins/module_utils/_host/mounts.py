@@ -34,6 +34,9 @@ def parse_mounts(text: bytes) -> list[Mount]:
 
 
 def read_mounts() -> list[Mount]:
-    """Return the mounts in this process's namespace. Raises OSError."""
+    """Return the mounts in this process's namespace.
+
+    :raises OSError: /proc cannot be read.
+    """
     with open("/proc/self/mountinfo", "rb") as file:
         return parse_mounts(file.read())

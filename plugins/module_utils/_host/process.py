@@ -38,7 +38,10 @@ class Interrupted(Exception):
 
 
 def interruptible(consequence: str) -> None:
-    """Make the first of SIGNALS raise Interrupted. ``consequence``: what follows from that, in words."""
+    """Make the first of SIGNALS raise ``Interrupted``.
+
+    :param consequence: what follows from that, in words.
+    """
 
     def interrupt(number: int, _frame: object) -> None:
         for other in SIGNALS:  # a second signal must not interrupt the end of the children
@@ -90,7 +93,7 @@ def _die_with_parent() -> Callable[[], None]:
 class Collector(threading.Thread):
     """A thread that reads a process's stderr or stdout, so that the process never blocks; keeps STDERR_LINES lines.
 
-    ``feed``: called with each line.
+    :param feed: called with each line.
     """
 
     def __init__(self, pipe: IO[bytes], feed: Callable[[str], object] | None = None) -> None:
@@ -118,7 +121,9 @@ class Collector(threading.Thread):
 class Child:
     """A process of the pipeline, in a process group of its own, so that its children can be ended with it.
 
-    ``feed``: called with each line of its stderr; ``before_exec``: called in the child; ``pipes``: for subprocess.
+    :param feed: called with each line of its stderr.
+    :param before_exec: called in the child.
+    :param pipes: for subprocess.
     """
 
     def __init__(

@@ -63,8 +63,9 @@ class Pump:
     def run(self, source: int, sink: int, tee: Callable[[int, int, int], int] | None = None) -> None:
         """Move all data from ``source`` to ``sink`` (descriptors), until the source ends or the sink is closed.
 
-        With ``tee`` the data is not copied to the sink, and is read for the hash only. That takes a tenth less
-        processor time (measured), which limits the stream's speed where ssh and this process share two cores.
+        :param tee: tee(2). With it the data is not copied to the sink, and is read for the hash only. That takes a
+            tenth less processor time (measured), which limits the stream's speed where ssh and this process share two
+            cores.
         """
         try:
             if tee is not None and self._run_tee(source, sink, tee):

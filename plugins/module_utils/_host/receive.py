@@ -30,8 +30,9 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import describ
 def remote_sum(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -> tuple[str, int | None, str | None]:
     """Have the instance compute the stream's SHA-256 (``sum_script``).
 
-    Return the sum, the number of the archive's members (None if not counted), and what is wrong with the archive (None
-    if nothing is). Raises StreamError.
+    :returns: the sum, the number of the archive's members (None if not counted), and what is wrong with the archive
+        (None if nothing is).
+    :raises StreamError: it did not compute the sum.
     """
     session = Session(ssh, command, volume_id, timeout)
     try:
@@ -54,8 +55,10 @@ def remote_sum(ssh: Sequence[str], command: str, volume_id: str, timeout: int) -
 class Tar:
     """The receiving end of the stream: tar, behind the inverse of the local filter if there is one.
 
-    ``argv``: tar's; ``directory``: its working directory; ``feed``: called with each line of its stderr;
-    ``before_exec``: called in its process.
+    :param argv: tar's.
+    :param directory: its working directory.
+    :param feed: called with each line of its stderr.
+    :param before_exec: called in its process.
     """
 
     def __init__(
@@ -131,9 +134,9 @@ class Received:
 def receive(session: Session, tar: Tar, length: int | None, pump: Pump | None = None) -> Received:
     """Move the session's whole stream into tar, counted and hashed, even if tar ends before the stream does.
 
-    ``length``: the bytes that the instance has to read from the volume, or None if only tar knows where the archive
-    ends: then the stream stops at ``pump.enough`` or at tar's end, whichever is first. Raises StreamError if the stream
-    does not begin.
+    :param length: the bytes that the instance has to read from the volume, or None if only tar knows where the archive
+        ends: then the stream stops at ``pump.enough`` or at tar's end, whichever is first.
+    :raises StreamError: the stream does not begin.
     """
     pump = pump or Pump()
     meter = Meter(lambda: (pump.bytes, pump.bytes))

@@ -48,7 +48,10 @@ def parse_patterns(text: str) -> list[str]:
 
 
 def read_patterns(path: str) -> list[str]:
-    """Return the patterns in a file. Raises SourceError."""
+    """Return the patterns in a file.
+
+    :raises SourceError: the file cannot be read, or is not UTF-8.
+    """
     try:
         with open(os.path.expanduser(path), encoding="utf-8") as file:
             return parse_patterns(file.read())
@@ -81,9 +84,11 @@ def _components(pattern: str) -> list[str]:
 
 
 def _floating(parts: Sequence[str], pattern: str) -> list[str]:
-    """Return tar's patterns for one that may match at any depth. Raises SourceError.
+    """Return tar's patterns for one that may match at any depth.
 
-    tar also matches them with the leading "." of ``./name``, so ``.*`` would leave out everything.
+    tar also matches them with the leading ``.`` of ``./name``, so ``.*`` would leave out everything.
+
+    :raises SourceError: the pattern matches the directory itself.
     """
     first, rest = parts[0], "".join("/" + part for part in parts[1:])
     safe = {
@@ -113,7 +118,8 @@ def _below(parts: Sequence[str], directory: str) -> list[str] | None:
 def translate(pattern: str, directories: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return tar's (anchored, floating) patterns for one that a user wrote; both are empty if it can match nothing.
 
-    ``directories``: the absolute names of the directory. Raises SourceError.
+    :param directories: the absolute names of the directory.
+    :raises SourceError: the pattern is not valid, or would leave out everything.
     """
     if "\0" in pattern or not pattern.strip("/"):
         raise SourceError(f"{pattern!r} is no pattern: to leave everything out, write *")
@@ -157,7 +163,7 @@ def relative(path: str, directory: str) -> str:
 def volatile(directory: str, mounts: Iterable[Any]) -> list[str]:
     """Return the directories below ``directory``, a real path, that the kernel makes up or a boot makes anew.
 
-    ``mounts``: as from ``read_mounts``.
+    :param mounts: as from ``read_mounts``.
     """
     found = list(VOLATILE) if directory == "/" else []
     for path in sorted({mount.path for mount in mounts if mount.kind in KERNEL}):
@@ -176,10 +182,13 @@ def select(
     one_file_system: bool = False,
     mounts: Iterable[Any] = (),
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the selection, and the patterns that can match nothing below ``directory``. Raises SourceError.
+    """Return the selection, and the patterns that can match nothing below ``directory``.
 
-    ``directory``: absolute; a pattern may name it by its real path too. ``exclude``: the patterns. ``caches``: leave
-    out the contents of directories with a CACHEDIR.TAG. ``mounts``: as from ``read_mounts``.
+    :param directory: absolute; a pattern may name it by its real path too.
+    :param exclude: the patterns.
+    :param caches: leave out the contents of directories with a CACHEDIR.TAG.
+    :param mounts: as from ``read_mounts``.
+    :raises SourceError: a pattern is not valid, or there are too many.
     """
     real = os.path.realpath(directory)
     patterns = list(dict.fromkeys(exclude))

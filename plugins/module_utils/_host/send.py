@@ -33,7 +33,8 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import describ
 def local_trouble(tar: int, log: TarLog, local_filter: int | None, filter_words: str) -> str | None:
     """Return in words what first went wrong with the processes in front of the pump, or None.
 
-    ``tar`` and ``local_filter`` are return codes as subprocess gives them (-N: killed by signal N).
+    :param tar: its return code as subprocess gives it (-N: killed by signal N).
+    :param local_filter: the filter's return code; None if there is no filter.
     """
     lost_reader = tar == -signal.SIGPIPE or any("Broken pipe" in line for line in log.other)
     if local_filter:
@@ -75,7 +76,11 @@ class Stream:
             child.kill()
 
     def connect(self, command: str, seconds: float) -> None:
-        """Start the session, and wait until the instance is ready for the stream, at most ``seconds``."""
+        """Start the session, and wait until the instance is ready for the stream.
+
+        :param seconds: how long to wait at most.
+        :raises StreamError: there is no answer in time.
+        """
 
         def record(line: str) -> None:
             if self.reports.feed(line):
@@ -162,9 +167,14 @@ def send(
 ) -> dict[str, Any]:
     """Send the archive of ``directory`` to the volume; return the module's result.
 
-    ``ssh``: its argv; ``command``: of the instance, from ``remote_command``; ``timeout``: the seconds that it waits for
-    the device; ``remote_filter``: whether it has one; ``selection``: as for ``tar_arguments``. Returns only if every
-    process, here and on the instance, has done all its work. Otherwise raises StreamError, with no process left here.
+    Returns only if every process, here and on the instance, has done all its work.
+
+    :param ssh: its argv.
+    :param command: of the instance, from ``remote_command``.
+    :param timeout: the seconds that it waits for the device.
+    :param remote_filter: whether it has one.
+    :param selection: as for ``tar_arguments``.
+    :raises StreamError: in all other cases; no process is left here then.
     """
     stream = Stream(ssh, directory, local_filter, selection)
     meter = Meter(stream.count)

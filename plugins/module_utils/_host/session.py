@@ -30,8 +30,10 @@ FOUND_BAD = ("archive", "dd", "filter")
 class Session:
     """An ssh session that runs a script. Data on its stdout follows a line of the script's.
 
-    ``ssh``: its argv; ``command``: from ``remote_command``; ``timeout``: seconds to wait for the device; ``doing``:
-    what the script does to the volume, in words.
+    :param ssh: its argv.
+    :param command: from ``remote_command``.
+    :param timeout: seconds to wait for the device.
+    :param doing: what the script does to the volume, in words.
     """
 
     def __init__(self, ssh: Sequence[str], command: str, volume_id: str, timeout: int, doing: str = "reading") -> None:
@@ -47,7 +49,9 @@ class Session:
     def wait_for_line(self, marker: str) -> str | None:
         """Read stdout up to the line that begins with ``marker``, and return that line; None if the session ends first.
 
-        Reports before it are recorded. Raises StreamError if the line does not come in time, or too much precedes it.
+        Reports before it are recorded.
+
+        :raises StreamError: the line does not come in time, or too much precedes it.
         """
         seconds = self.timeout + SESSION_SECONDS
         expired = threading.Event()
@@ -100,7 +104,7 @@ class Session:
     def wait(self, finished: Callable[[], bool]) -> str | None:
         """Wait for the session's end; return in words what went wrong, or None.
 
-        ``finished``: returns whether the script did all that it was to do; called if it reported no failure.
+        :param finished: returns whether the script did all that it was to do; called if it reported no failure.
         """
         returncode = self.child.wait()
         reported = trouble(self.reports, self.volume_id, self.timeout, self.doing)

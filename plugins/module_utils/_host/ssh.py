@@ -45,12 +45,14 @@ def ssh_options(
 ) -> list[str]:
     """Return ssh's ``-o`` arguments for a session of ours.
 
-    ``known_hosts``: the file; ``alias``: the instance's name in it; ``identity``: the file of the client key, if one is
-    offered. ``pinned``: the host key must be the one in ``known_hosts``. Otherwise (images that cannot be given a key)
-    the first key seen is accepted and written there, and the user's own keys and agent are used too. ``ciphers``: those
-    that the local ssh knows (``ssh -Q cipher``); None if unknown.
-
     ssh uses the first value of an option, so the user's own options go in front of these.
+
+    :param known_hosts: the file.
+    :param alias: the instance's name in it.
+    :param identity: the file of the client key, if one is offered.
+    :param pinned: the host key must be the one in ``known_hosts``. Otherwise (images that cannot be given a key) the
+        first key seen is accepted and written there, and the user's own keys and agent are used too.
+    :param ciphers: those that the local ssh knows (``ssh -Q cipher``); None if unknown.
     """
     usable = [cipher for cipher in CIPHERS if ciphers is None or cipher in ciphers]
     options = [
@@ -120,8 +122,8 @@ _COMPLAINTS = (
 def classify_complaint(stderr: str) -> str:
     """Return the kind of failure that ssh's stderr is about.
 
-    ``host key`` (not the pinned one), ``usage`` (the local ssh does not accept its options), ``refused login``,
-    ``refused connection``, ``no connection``, ``no address`` or ``other``.
+    :returns: ``host key`` (not the pinned one), ``usage`` (the local ssh does not accept its options), ``refused
+        login``, ``refused connection``, ``no connection``, ``no address`` or ``other``.
     """
     for pattern, kind in _COMPLAINTS:
         if re.search(pattern, stderr, re.MULTILINE):
@@ -142,7 +144,7 @@ def wrong_host_key(host: str) -> str:
 def connection_trouble(returncode: int, stderr: str, host: str, ready: bool) -> str:
     """Return in words why ssh ended before the script on the instance reported its result.
 
-    ``ready``: whether that had reported that it was ready.
+    :param ready: whether that had reported that it was ready.
     """
     kind = classify_complaint(stderr)
     if kind == "host key":

@@ -42,9 +42,10 @@ def parse_version(text: str) -> tuple[int, int] | None:
 
 
 def tar_version(host: str = "the host whose directory is saved") -> str:
-    """Return GNU tar's version. Raises SourceError if there is none, or only an older one than MINIMUM_TAR.
+    """Return GNU tar's version.
 
-    ``host``: what an error message calls this host.
+    :param host: what an error message calls this host.
+    :raises SourceError: there is no GNU tar, or only one older than MINIMUM_TAR.
     """
     needed = "GNU tar {}.{} or newer is needed on {}".format(*MINIMUM_TAR, host)
     try:

@@ -22,9 +22,10 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import escaped
 
 
 def check_target(path: str, force: bool = False) -> str:
-    """Return the target's real, absolute path. Raises TargetError if nothing can be restored to there.
+    """Return the target's real, absolute path. It may be absent, if it can be made (``make_target``).
 
-    The target may be absent, if it can be made (``make_target``). ``force``: it need not be empty.
+    :param force: it need not be empty.
+    :raises TargetError: nothing can be restored to there.
     """
     if not path:
         raise TargetError("no target was given: name a directory that is empty or does not exist")
@@ -86,7 +87,7 @@ def _content(directory: str) -> tuple[list[str], int]:
 def make_target(path: str) -> bool:
     """Make the target with mode 0700, until the archive changes that. Return whether it had to be made.
 
-    Raises TargetError.
+    :raises TargetError: it cannot be made.
     """
     try:
         os.mkdir(path, 0o700)
@@ -98,11 +99,15 @@ def make_target(path: str) -> bool:
 
 
 def leaves(link: str, depth: int, target: str) -> bool:
-    """Return whether a symbolic link to ``link``, ``depth`` directories below ``target``, could lead out of it.
+    """Return whether a symbolic link could lead out of the target.
 
-    Only its text is examined, because directories on its way may be replaced while the archive is unpacked. ".." after
+    Only its text is examined, because directories on its way may be replaced while the archive is unpacked. ``..``
+    after
     a name counts as leading out: the name can become a link to elsewhere. If no link in the target leads out by this
-    rule, none of those that tar makes before the end (relative, without "..") leads out through them either.
+    rule, none of those that tar makes before the end (relative, without ``..``) leads out through them either.
+
+    :param link: what it points to.
+    :param depth: how many directories below ``target`` the link is.
     """
     parts = [part for part in link.split("/") if part not in ("", ".")]
     if link.startswith("/"):
@@ -115,9 +120,11 @@ def leaves(link: str, depth: int, target: str) -> bool:
 
 
 def links_that_leave(target: str, limit: int) -> list[str]:
-    """Return the first ``limit`` symbolic links in ``target`` (paths below it) that could lead out of it.
+    """Return symbolic links in ``target`` (paths below it) that could lead out of it.
 
     A directory that cannot be read is returned too.
+
+    :param limit: how many at most.
     """
     found: list[str] = []
     pending = [("", 0)]
@@ -145,11 +152,17 @@ def _stand_in() -> str:
 
 
 def plan_extraction(target: str, force: bool = False) -> bool:
-    """Return whether tar has to be confined to the target. Raises TargetError if it must not run at all.
+    """Return whether tar has to be confined to the target.
 
-    ``target``: the path that ``check_target`` returned; ``force``: as there. Root is confined wherever the kernel
-    allows that: it costs nothing. A plain user needs a user namespace for it, in which ACLs that name others, and
-    groups besides the first, cannot be restored: so only if tar's own protection would not be enough.
+    Root is confined wherever the kernel allows that: it costs nothing. A plain user needs a user namespace for it, in
+    which
+    ACLs that name others, and groups besides the first, cannot be restored: so only if tar's own protection would not
+    be
+    enough.
+
+    :param target: the path that ``check_target`` returned.
+    :param force: as for ``check_target``.
+    :raises TargetError: tar must not run at all.
     """
     if target == "/":
         return False  # there is nothing outside of it

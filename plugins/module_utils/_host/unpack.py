@@ -25,7 +25,10 @@ ARCHIVE_END = re.compile(r"block \d+: \*\* (?:Block of NULs|End of File) \*\*")
 def member_name(path: str) -> str:
     """Return a member's name without a leading ``/`` or ``./`` and without a trailing ``/``.
 
-    ``path``: the name as a user writes it. The empty string stands for the whole archive. Raises TargetError.
+    The empty string stands for the whole archive.
+
+    :param path: the name as a user writes it.
+    :raises TargetError: it has a ``..``.
     """
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -71,9 +74,12 @@ def _naming(members: Iterable[str]) -> list[str]:
 def extract_arguments(members: Iterable[str] = ()) -> list[str]:
     """Return tar's whole argv to unpack the archive on its stdin into its working directory.
 
-    ``members``: names as users write them (see ``member_name``); a directory stands for all that is below it; none
-    stand for the whole archive. tar is given each in every spelling that an archive may have; ``ExtractLog`` ignores
-    that tar does not find all of them.
+    tar is given each member in every spelling that an archive may have; ``ExtractLog`` ignores that tar does not find
+    all
+    of them.
+
+    :param members: names as users write them (see ``member_name``); a directory stands for all that is below it; none
+        stand for the whole archive.
     """
     return [
         *_reading("--extract"),

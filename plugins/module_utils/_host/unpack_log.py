@@ -70,9 +70,13 @@ _NOTICE = re.compile(r"^(?:XATTR|POSIX ACL|SELinux) support is not (?:available|
 class ExtractLog:
     """tar's messages while it read an archive, sorted, in bounded memory. It has to run with ``clean_environment``.
 
-    ``denied``: by kind, how many attributes could not be restored for this user or on this filesystem.
-    ``unsafe``: members that would have been written outside of the target, which was refused. ``damage``: the archive
-    is damaged. ``notices``: information only. ``other``: fatal, or unknown. The lists hold the first lines only.
+    The lists hold the first lines only.
+
+    :ivar denied: by kind, how many attributes could not be restored for this user or on this filesystem.
+    :ivar unsafe: members that would have been written outside of the target, which was refused.
+    :ivar damage: the archive is damaged.
+    :ivar notices: information only.
+    :ivar other: fatal, or unknown.
     """
 
     def __init__(self, members: Iterable[str] = (), confined: bool = False, limit: int = MAX_LINES) -> None:
@@ -140,12 +144,15 @@ class ExtractLog:
         return sum(self.denied.values())
 
     def denied_text(self, uid: int) -> str | None:
-        """Return in one line which attributes tar, run as ``uid``, could not restore; None if it restored all."""
+        """Return in one line which attributes tar could not restore; None if it restored all.
+
+        :param uid: the user that tar ran as.
+        """
         counts = [(self.denied.get(kind, 0), nouns) for kind, nouns in _DENIED.items()]
-        told = [f"{count} {nouns[count != 1]}" for count, nouns in counts if count]
-        if not told:
+        counted = [f"{count} {nouns[count != 1]}" for count, nouns in counts if count]
+        if not counted:
             return None
-        what = told[0] if len(told) == 1 else "{} and {}".format(", ".join(told[:-1]), told[-1])
+        what = counted[0] if len(counted) == 1 else "{} and {}".format(", ".join(counted[:-1]), counted[-1])
         if self.unsupported:
             hint = "the target's filesystem does not have them all"
         else:
@@ -163,7 +170,7 @@ def extract_failure(returncode: int, log: ExtractLog) -> str | None:
 
     tar ends with 2 for a chown that a user may not do, and for each spelling of a member that the archive does not
     have: neither is a failure. For --list too. If an archive ends between two members, or is nothing but zeros, tar
-    ends with 0 and says nothing: that the archive is complete has to be known from its length and hash.
+    ends with 0 and prints nothing: that the archive is complete has to be known from its length and hash.
     """
     if returncode < 0:
         return describe_status("tar", returncode)

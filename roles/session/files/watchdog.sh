@@ -1,26 +1,26 @@
 #!/bin/sh
-# Powers the instance off, which terminates it, once nobody streams to it any more or when it has lived too long.
-# It needs nobody alive elsewhere: the source host may have lost its power.
+# Powers the instance off, which terminates it, when nothing is streamed to it any more or when it is too old.
+# It does not depend on any other machine: the source host may have lost its power.
 #
 # watchdog.sh IDLE LIFETIME    in seconds, counted from this start; IDLE 0: no limit
 #
-# Runs as root, started by the user-data's bootcmd (../vars/main.yml). Stands on /proc, sleep and grep alone.
+# Runs as root, started by the user-data's bootcmd (../vars/main.yml). Needs only /proc, sleep and grep.
 #
 # What counts as use: an authenticated session of OpenSSH's that has read something since the last look. Our client
 # sends a keepalive every 15 s, also while the source stalls or the last fsync takes its time, so a session that does
-# not read has a dead peer (frozen, or cut off): its mere existence would keep the machine for hours. Scanners, which
-# never log in, do not count. What a remote command prints is read by its session as well: one that goes on printing
-# to a dead peer counts until the buffers are full.
+# not read has a dead peer (frozen, or cut off). If any open session counted, it would keep the machine for hours.
+# Scanners, which never log in, do not count. What a remote command prints is read by its session as well: a session
+# whose command goes on printing to a dead peer counts until the buffers are full.
 #
-# Which way to err: a power-off that is wrong kills a backup, one that never comes costs money. So what cannot be told
-# counts as use (a session without /proc/PID/io; any connection to this machine where sshd does not title its
-# processes; no idle limit without /proc), and the lifetime, which looks at nothing but the clock, bounds the cost.
+# In doubt it does not power off: a wrong power-off kills a backup, a missing one only costs money. So what cannot be
+# determined counts as use (a session without /proc/PID/io; any connection to this machine where sshd does not title
+# its processes; no idle limit without /proc). The lifetime, which depends on the clock alone, limits the cost.
 proc=/proc dev=/dev sys=/sys run=/run
 grace=60
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin
 exec </dev/null >/dev/null 2>&1
 
-# ---- be the only one, and stay ----
+# ---- make sure that only one runs, and that it is not killed ----
 lock=$run/ec2-backup-watchdog.pid
 if read -r other <"$lock" && [ "$other" != $$ ] && grep -q ec2-backup-watchdog "$proc/$other/cmdline"; then
   exit 0 # cloud-init was run again by hand
@@ -28,14 +28,14 @@ fi
 echo $$ >"$lock"
 
 # cloud-init runs bootcmd in cloud-init.service (Type=oneshot, RemainAfterExit=yes, KillMode=control-group by default;
-# newer ones in cloud-init-main.service, KillMode=process). Such a unit leaves its processes alone when it succeeds;
-# but if any module fails, it fails, and systemd kills all of its control group (canonical/cloud-init#2542). Hence out
-# of it, to the root group: cgroup v2, or v1's hierarchies by which systemd knows a unit's processes.
+# newer ones in cloud-init-main.service, KillMode=process). systemd does not kill the processes of a unit that succeeds.
+# But if any module fails, the unit fails, and systemd kills its whole control group (canonical/cloud-init#2542). So we
+# move to the root group: cgroup v2, or v1's hierarchies by which systemd knows a unit's processes.
 for file in "$sys"/fs/cgroup/cgroup.procs "$sys"/fs/cgroup/unified/cgroup.procs "$sys"/fs/cgroup/systemd/cgroup.procs; do
   [ -w "$file" ] && echo $$ >"$file"
 done
 [ -w "$proc/$$/oom_score_adj" ] && echo -1000 >"$proc/$$/oom_score_adj"
-# SIGTERM is not caught: those units have no stop timeout, so it would keep the machine from shutting down.
+# SIGTERM is not caught: those units have no stop timeout, so a process that ignores it would block the shutdown.
 
 number() { case $1 in '' | *[!0-9]*) echo "$2" ;; *) echo "$1" ;; esac; }
 idle_limit=$(number "$1" 600)
@@ -44,19 +44,19 @@ poll=$((idle_limit / 8))
 [ "$poll" -ge 1 ] || poll=1
 [ "$poll" -le 5 ] || poll=5
 
-# In the background: a console or a log that blocks must not keep us from our work.
+# In the background: a console or a log that blocks must not stop the watchdog.
 say() {
   [ -w "$dev/console" ] && echo "ec2-backup: watchdog: $1" >>"$dev/console" &
   logger -t ec2-backup "watchdog: $1" &
 }
 
-# Seconds since some fixed moment; not by the date, which is set while the machine boots.
+# Seconds since some fixed moment. Not the date, which is set while the machine boots.
 now=0
 clock() {
   if read -r up _ <"$proc/uptime"; then now=${up%%.*}; else now=$((now + poll)); fi
 }
 
-# Whether a session has read anything since the last look, or there is one that cannot be told.
+# Whether a session has read anything since the last poll, or there is one for which that is not known.
 sessions=
 in_use() {
   before=" $sessions " sessions='' titled=''
@@ -82,7 +82,7 @@ in_use() {
   [ -z "$titled" ] && connected
 }
 
-# Whether anybody is connected to a port that this machine listens on (proc(5): 0A is LISTEN, 01 ESTABLISHED).
+# Whether there is a connection to a port that this machine listens on (proc(5): 0A is LISTEN, 01 ESTABLISHED).
 connected() {
   listening=' ' peers=
   for file in "$proc/net/tcp" "$proc/net/tcp6"; do
@@ -102,12 +102,12 @@ connected() {
 
 power_off() {
   say "$1: powering off"
-  sleep 1 # for the message to get out
+  sleep 1 # until the message is written
   while :; do
     shutdown -P now || poweroff # with `halt` EC2 would see it running for ever
     sleep $grace
     say "still running after $grace s: powering off by force"
-    sleep 1 # for the message to get out
+    sleep 1 # until the message is written
     poweroff -f
     sleep $grace
   done

@@ -1,5 +1,5 @@
 #!/bin/sh
-# listing.sh DIR: what is to be seen of a directory, in an order of its own: names, types, modes, owners, times, targets of
+# listing.sh DIR: lists a directory in a fixed order: names, types, modes, owners, times, targets of
 # links, and of each file its length, its number of names and the sum of its bytes. Two directories are equal if this is.
 set -eu
 export LC_ALL=C

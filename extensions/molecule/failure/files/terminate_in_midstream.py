@@ -19,7 +19,7 @@ SECTOR = 512
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    """Return the first value that is true. The limit is with whoever started this."""
+    """Return the first value that is true. The caller of this program limits the time."""
     while not (value := condition()):
         time.sleep(0.2)  # the interval of a poll
     return value
@@ -32,7 +32,7 @@ def data_volumes(instance: dict[str, Any]) -> list[str]:
 
 
 def main(name: str, gate: Path, record: Path) -> None:
-    """Do what the module says."""
+    """Terminate the instance while the backup streams."""
     ec2: Any = boto3.client("ec2")
     filters = [{"Name": "tag:Name", "Values": [name]}, {"Name": "instance-state-name", "Values": ["running"]}]
 
@@ -49,7 +49,7 @@ def main(name: str, gate: Path, record: Path) -> None:
             wait_for(lambda: os.pread(disk.fileno(), SECTOR, 0).strip(b"\0"))
         ec2.terminate_instances(InstanceIds=[instance])
         record.write_text(instance)
-    finally:  # whatever went wrong: the stream must not wait for ever
+    finally:  # also after an error: the stream must not wait for ever
         gate.open("w").close()
 
 
