@@ -130,6 +130,14 @@ def local_ssh(directory: Path, text: str = 'exec sh -c "$command"') -> list[str]
     return [str(program), "-o", "Option=yes", "login@instance"]
 
 
+def large_directory(top: Path) -> Path:
+    """Make a directory whose archive does not fit in the pipes between the processes."""
+    top.mkdir()
+    (top / "a").write_bytes(os.urandom(16 * MIB))
+    (top / "z").write_text("last")
+    return top
+
+
 def hard_directory(top: Path) -> Path:
     """Make a directory with one of each thing that is hard to archive."""
     top.mkdir()

@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COLLECTION = "ansible_collections.ec2_backup.ebs"
-PACKAGES = {COLLECTION: Path(), "ec2_backup": Path("ec2_backup")}
+# Trees whose files are imported by their path; those of plugins/ are imported below the collection's name.
+PACKAGES = ("ec2_backup", "lab")
 UTILS = "plugins/module_utils"
 
 # In the standard library of our Python, but not in that of 3.8, which a host may have.
@@ -39,8 +40,11 @@ ON_HOSTS = frozenset(STANDARD)
 # amazon.aws and boto3, and the helpers of Ansible for their answers, are on the controller only.
 ON_CONTROLLER = frozenset(STANDARD | {"ansible", "boto3", "botocore", AMAZON})
 
-ENTRANCE = "ec2_backup/cli.py and its like"
-ENTRANCES = ("ec2_backup/__main__.py", "ec2_backup/cli.py", "ec2_backup/share.py")
+# What all of the wrapper uses, from the bottom: the version, then the statuses and lines, then the rest.
+VERSION, STATUS = "ec2_backup/__init__.py", "ec2_backup/status.py"
+BASE = ("ec2_backup", STATUS, VERSION)
+# All that the wrapper's program is made of, for the files in which it begins.
+WRAPPER = (*BASE, *(f"ec2_backup/{name}" for name in ("commands", "arguments", "help", "run", "show")))
 
 # Each room with those below it. The longest name that a file's path begins with is its room.
 ROOMS = {
@@ -56,23 +60,31 @@ ROOMS = {
             *(UTILS, f"{UTILS}/_format", f"{UTILS}/_device", f"{UTILS}/_host", f"{UTILS}/_account"),
         )
     ),
-    # The wrapper: files of its top directory that all others use, then from the inner rooms to the outer ones.
-    "ec2_backup": Room((UTILS,)),
-    "ec2_backup/run": Room(("ec2_backup", UTILS, f"{UTILS}/_format")),
-    "ec2_backup/show": Room(("ec2_backup", "ec2_backup/run", UTILS, f"{UTILS}/_format")),
-    "ec2_backup/arguments": Room(("ec2_backup", "ec2_backup/run", "ec2_backup/show", UTILS, f"{UTILS}/_format")),
-    "ec2_backup/help": Room(("ec2_backup",)),
+    # The wrapper, from the inner rooms to the outer ones. A file may be a room of its own.
+    VERSION: Room(),
+    STATUS: Room((VERSION, UTILS)),
+    "ec2_backup": Room((STATUS, VERSION, UTILS)),
+    "ec2_backup/run": Room((*BASE, UTILS, f"{UTILS}/_format")),
+    "ec2_backup/show": Room((*BASE, "ec2_backup/run", UTILS, f"{UTILS}/_format")),
+    "ec2_backup/arguments": Room((*BASE, "ec2_backup/run", "ec2_backup/show", UTILS, f"{UTILS}/_format")),
+    "ec2_backup/help": Room(BASE),
     "ec2_backup/commands": Room(
         (
-            "ec2_backup",
+            *BASE,
             *(f"ec2_backup/{name}" for name in ("run", "show", "arguments", "help")),
             *(UTILS, f"{UTILS}/_format", f"{UTILS}/_host", f"{UTILS}/_account"),
         )
     ),
     # Where the program begins: in the top directory, but above all rooms.
-    ENTRANCE: Room(
-        ("ec2_backup", *(f"ec2_backup/{name}" for name in ("commands", "arguments", "help", "run", "show")))
-    ),
+    "ec2_backup/cli.py": Room(WRAPPER),
+    "ec2_backup/share.py": Room((*WRAPPER, "ec2_backup/cli.py")),
+    "ec2_backup/__main__.py": Room((*WRAPPER, "ec2_backup/cli.py", "ec2_backup/share.py")),
+    # The lab and the product know nothing of each other.
+    "lab/common": Room(),
+    "lab/process": Room(("lab/common",)),
+    "lab/api": Room(("lab/common",)),
+    "lab/vm": Room(("lab/common", "lab/api")),
+    "lab": Room(("lab/common", "lab/process", "lab/api", "lab/vm")),
 }
 
 Graph = Mapping[Path, Mapping[Path | str, int]]  # file: what it imports (a file of ours, or a package): the line
@@ -95,12 +107,13 @@ def _dotted(path: Path) -> str:
     """Return the name by which the file at ``path`` (relative to the checkout) is imported."""
     parts = path.with_suffix("").parts
     name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    return name if parts[0] == "ec2_backup" else f"{COLLECTION}.{name}"
+    return name if parts[0] in PACKAGES else f"{COLLECTION}.{name}"
 
 
 def read(root: Path) -> Graph:
-    """Return what each Python file of the collection's plugins and of the wrapper below ``root`` imports."""
-    files = [path.relative_to(root) for top in ("plugins", "ec2_backup") for path in sorted((root / top).rglob("*.py"))]
+    """Return what each Python file of the plugins, the wrapper and the lab below ``root`` imports."""
+    tops = ("plugins", *PACKAGES)
+    files = [path.relative_to(root) for top in tops for path in sorted((root / top).rglob("*.py"))]
     known = {_dotted(path): path for path in files}
     graph: dict[Path, dict[Path | str, int]] = {}
     for path in files:
@@ -108,7 +121,7 @@ def read(root: Path) -> Graph:
         imported: dict[Path | str, int] = {}
         for names, line in _names(ast.parse((root / path).read_text()), package):
             ours = next((known[name] for name in names if name in known), None)
-            if ours is None and names[-1].startswith((COLLECTION, "ec2_backup.")):
+            if ours is None and names[-1].startswith((COLLECTION, *(f"{package}." for package in PACKAGES))):
                 continue  # a directory without __init__.py
             foreign = AMAZON if names[0].startswith(AMAZON) else names[0].partition(".")[0]
             imported.setdefault(ours or foreign, line)
@@ -119,8 +132,6 @@ def read(root: Path) -> Graph:
 
 def room(path: Path) -> str:
     """Return the name of a file's room."""
-    if path.as_posix() in ENTRANCES:
-        return ENTRANCE
     return max((name for name in ROOMS if path.is_relative_to(name)), key=len)
 
 
@@ -187,8 +198,13 @@ def test_no_module_needs_both_a_host_and_the_account(graph):
 
 def test_every_room_has_its_files(graph):
     """A room that was moved must not pass because nothing is in it any more."""
-    used = {room(path) for path in graph}
-    assert {name for name in ROOMS if name.startswith("plugins")} <= used
+    assert {room(path) for path in graph} == set(ROOMS)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_directory_of_a_package_is_a_room(graph, package):
+    directories = {path.parent.as_posix() for path in graph if path.parts[0] == package}
+    assert directories <= set(ROOMS)
 
 
 # ---- the checker, on a tree that is made up -------------------------------------------------------------------------
@@ -276,3 +292,19 @@ def test_the_checker_finds_a_circle_and_who_is_in_it(tmp_path):
         "_host/d.py": FOUND + "_host.a import x\n",
     }
     assert circles(make(tmp_path, {**MADE_UP, **changed})) == [[f"{UTILS}/_host/{name}.py" for name in "abc"]]
+
+
+def test_the_checker_finds_that_the_product_and_the_lab_import_each_other(tmp_path):
+    (tmp_path / UTILS).mkdir(parents=True)
+    changed = {
+        "../../lab/__init__.py": "",
+        "../../lab/vm/__init__.py": "from ..process import init\n",
+        "../../lab/process/__init__.py": "",
+        "../../lab/process/init.py": "from ec2_backup import status\n",
+        "../../ec2_backup/show/report.py": "import lab.vm\n",
+    }
+    assert sorted(trespasses(make(tmp_path, {**MADE_UP, **changed}))) == [
+        "ec2_backup/show/report.py:1: imports lab/vm/__init__.py",
+        "lab/process/init.py:1: imports ec2_backup/status.py",
+        "lab/vm/__init__.py:1: imports lab/process/init.py",
+    ]

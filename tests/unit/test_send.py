@@ -28,6 +28,7 @@ from tests.unit.devices import (
     descendants,
     hard_directory,
     is_running,
+    large_directory,
     local_ssh,
     loop_device,
     needs_root,
@@ -49,11 +50,7 @@ def device(tmp_path):
 
 @pytest.fixture
 def source(tmp_path):
-    """A directory whose archive does not fit in the pipes between the processes."""
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "a").write_bytes(os.urandom(16 * MIB))
-    (tmp_path / "source" / "z").write_text("last")
-    return tmp_path / "source"
+    return large_directory(tmp_path / "source")
 
 
 def send(
