@@ -14,9 +14,8 @@ from ec2_backup.status import UserError, speak_json, wants_json
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names, ``backup`` if it names none, and return the exit status."""
-    signal.signal(
-        signal.SIGUSR1, signal.SIG_IGN
-    )  # asks for the progress; must not end the command before that is possible
+    # It asks for the progress, and must not end the command before that can be shown.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     words = list(sys.argv[1:] if argv is None else argv)
     speak_json(wants_json(words))
     name = "backup"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils import times
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.times import stamp
 
 JSON_VERSION = 1
 """The version of all objects that are printed. Within a version fields may be added, but keep their meaning."""
@@ -34,14 +34,6 @@ class UserError(Exception):
     def __init__(self, message: str, status: Status = Status.FAILED) -> None:
         super().__init__(message)
         self.status = status
-
-
-def stamp(seconds: float | None = None) -> str:
-    """Return a time in UTC, by default now: ``2026-11-22T18:45:00Z``.
-
-    :param seconds: since the epoch.
-    """
-    return times.stamp(seconds)
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------

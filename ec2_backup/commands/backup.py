@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._format.filters import FilterError, compose
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.runs import new_run_id
 from ec2_backup.arguments import options, settings, types
 from ec2_backup.arguments.parser import Parser
-from ec2_backup.run.supervise import Supervised, attend, new_run_id, supervise
+from ec2_backup.run.supervise import Supervised, attend, supervise
 from ec2_backup.show import dry_run
 from ec2_backup.show.display import watch
 from ec2_backup.show.report import Report, failure_status, name, tell_failure

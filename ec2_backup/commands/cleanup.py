@@ -5,9 +5,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.runs import new_run_id
 from ec2_backup.arguments import options, settings
 from ec2_backup.arguments.parser import Parser
-from ec2_backup.run.supervise import Supervised, attend, by_hand, new_run_id
+from ec2_backup.run.supervise import Supervised, attend, by_hand
 from ec2_backup.show.display import watch
 from ec2_backup.show.report import Report, tell_failure
 from ec2_backup.status import Status

@@ -12,12 +12,14 @@ from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.catalog import price_table
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.flags import parse_aws_flags
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.runs import new_run_id
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import printable
 from ec2_backup.arguments import options, settings
 from ec2_backup.arguments.parser import Parser
-from ec2_backup.run.supervise import Supervised, attend, new_run_id
+from ec2_backup.run.supervise import Supervised, attend
 from ec2_backup.show.display import watch
 from ec2_backup.show.progress import binary
-from ec2_backup.show.report import Report, emit_result, end_failed, printable
+from ec2_backup.show.report import Report, emit_result, end_failed
 from ec2_backup.status import Status, UserError, say
 
 EPILOG = """\

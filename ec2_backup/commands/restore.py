@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._host.tar import unquote
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.runs import new_run_id
 from ec2_backup.arguments import options, settings, types
 from ec2_backup.arguments.parser import Parser
-from ec2_backup.run.supervise import Supervised, new_run_id, supervise
+from ec2_backup.run.supervise import Supervised, supervise
 from ec2_backup.show.display import watch
 from ec2_backup.show.report import Report, about_backup, end_failed, name
 from ec2_backup.status import Status, UserError

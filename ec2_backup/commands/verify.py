@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.runs import new_run_id
 from ec2_backup.arguments import options, settings, types
 from ec2_backup.arguments.parser import Parser
-from ec2_backup.run.supervise import Supervised, new_run_id, supervise
+from ec2_backup.run.supervise import Supervised, supervise
 from ec2_backup.show.aws_errors import reworded
 from ec2_backup.show.display import watch
 from ec2_backup.show.report import Report, about_backup, failure_status, tell_failure

@@ -57,9 +57,8 @@ def literal(value: Any) -> Any:
     """Mark a value so that Ansible uses each string in it as it is.
 
     Ansible evaluates ``{{ … }}`` in an extra variable: without the mark, saving a directory of such a name would run
-    the
-    expression. The mark is that of Ansible's own JSON (``ansible._internal._json._profiles._legacy``), the format in
-    which runner passes variables on.
+    the expression. The mark is that of Ansible's own JSON (``ansible._internal._json._profiles._legacy``), the format
+    in which runner passes variables on.
     """
     if isinstance(value, str):
         return {"__ansible_unsafe": value}

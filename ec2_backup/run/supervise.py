@@ -13,7 +13,6 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.ec2_backup.ebs.plugins.module_utils.runs import run_id
 from ec2_backup.run.outcome import Outcome
 from ec2_backup.run.playbook import Observer, Playbook
 from ec2_backup.run.signals import caught
@@ -49,11 +48,6 @@ class Supervised:
         if volume is None:
             return None
         return {"warnings": [], **(self.outcome.prepared or {}), "volume_id": volume}
-
-
-def new_run_id() -> str:
-    """Return a unique ID that sorts by time: ``20261122t184500z-1f2e3d4c``."""
-    return run_id()
 
 
 def by_hand(run_id: str, region: str | None, profile: str | None = None) -> str:

@@ -23,10 +23,11 @@ from typing import Any, Self, TextIO
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import meter
 from ansible_collections.ec2_backup.ebs.plugins.module_utils.milestones import MOVING
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.times import stamp
 from ec2_backup.run.playbook import Observer
 from ec2_backup.show import progress
 from ec2_backup.show.progress import State
-from ec2_backup.status import json_line, stamp
+from ec2_backup.status import json_line
 
 CHOICES = ("auto", "always", "never", "json")
 TICK = 0.25  # seconds; the streams write their counts as often

@@ -5,9 +5,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import printable
 from ec2_backup.run.supervise import Supervised
 from ec2_backup.show.progress import binary
-from ec2_backup.show.report import Report, emit_result, end_failed, name, printable
+from ec2_backup.show.report import Report, emit_result, end_failed, name
 from ec2_backup.status import Status
 
 UNAUTHORISED = "UnauthorizedOperation"

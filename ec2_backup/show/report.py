@@ -28,10 +28,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.times import stamp
 from ec2_backup.run.outcome import Outcome
 from ec2_backup.run.supervise import Supervised, by_hand
 from ec2_backup.show.aws_errors import reworded
-from ec2_backup.status import JSON_VERSION, Status, UserError, json_line, put, say, sound, speaks_json, stamp
+from ec2_backup.status import JSON_VERSION, Status, UserError, json_line, put, say, sound, speaks_json
 
 Phases = Mapping[str, float]
 
@@ -50,11 +51,6 @@ def name(text: str | bytes | None) -> str | dict[str, str] | None:
         return {"base64": base64.b64encode(raw).decode()}
     except UnicodeEncodeError:
         return str(sound(text))
-
-
-def printable(value: Any) -> str:
-    """Return a foreign name (of a file, a tag) for a terminal, without characters that would control the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in str(value))
 
 
 def about_backup(manifest: Mapping[str, Any]) -> dict[str, Any] | None:

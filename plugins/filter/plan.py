@@ -47,6 +47,7 @@ class FilterModule:
             "expires": _filter(runs.expires),
             "filter_inverse": filter_inverse,
             "from_here": from_here,
+            "lacks_room": launch.lacks_room,
             "launch_candidates": _filter(plan.launch_candidates),
             "no_room": launch.no_room,
             "run_id": _filter(runs.run_id),

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.text import printable
+
 ACTION = "ec2_backup.ebs.milestone"
 """The name of the action, as the events of a task have it in ``task_action``."""
 
@@ -132,9 +134,5 @@ def describe(said: Mapping[str, Any]) -> list[str]:
         lines.append("nothing that the run made for itself is left in the account")
     if "result" in said:
         lines.append(f"the play returns {', '.join(said['result'])}")
-    return [_printable(line) for line in lines]
-
-
-def _printable(text: str) -> str:
     # Names of files and tags may hold anything, terminal control sequences too.
-    return "".join(character if character.isprintable() else "?" for character in " ".join(text.splitlines()))
+    return [printable(" ".join(line.splitlines())) for line in lines]

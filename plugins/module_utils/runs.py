@@ -10,9 +10,14 @@ import time
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import times
 
 
+def new_run_id() -> str:
+    """Return a unique ID that sorts by time: ``20261122t184500z-1f2e3d4c``."""
+    return time.strftime("%Y%m%dt%H%M%Sz-", time.gmtime()) + secrets.token_hex(4)
+
+
 def run_id(given: str = "") -> str:
-    """Return the ID of a run: the given one, or a new one that sorts by time, as ``20261122t184500z-1f2e3d4c``."""
-    return given or time.strftime("%Y%m%dt%H%M%Sz-", time.gmtime()) + secrets.token_hex(4)
+    """Return the ID of a run: the given one, or a new one."""
+    return given or new_run_id()
 
 
 def expires(lifetime: int) -> str:

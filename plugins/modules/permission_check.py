@@ -62,6 +62,10 @@ options:
         description: Its name.
         type: str
         required: true
+      description:
+        description: What it is for.
+        type: str
+        required: true
       vpc_id:
         description: Its VPC.
         type: str
@@ -105,6 +109,7 @@ EXAMPLES = r"""
       tags: {Name: a backup}
     group:
       name: ec2-backup-20261122t184500z-1f2e3d4c
+      description: One run of ec2-backup
       vpc_id: vpc-0123456789abcdef0
       tags: {ec2-backup:run-id: 20261122t184500z-1f2e3d4c}
     volume_id: vol-0123456789abcdef0
@@ -151,7 +156,12 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors imp
     patiently,
     rehearse,
 )
-from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.launch import NO_ROOM, no_room, request
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.group import group_request
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.launch import (
+    lacks_room,
+    no_room,
+    request,
+)
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
@@ -188,7 +198,7 @@ def check_launch(client, launch):
         try:
             check(client.run_instances, TagSpecifications=specifications, **request(launch, candidate))
         except ClientError as error:
-            if error_code(error) not in NO_ROOM:
+            if not lacks_room(error_code(error)):
                 raise
             tried.append(dict(candidate, code=error_code(error)))
         else:
@@ -201,13 +211,7 @@ def check_group(client, group):
 
     :raises ClientError: EC2 refuses it.
     """
-    check(
-        client.create_security_group,
-        GroupName=group["name"],
-        Description="One run of ec2-backup",
-        VpcId=group["vpc_id"],
-        TagSpecifications=boto3_tag_specifications(group["tags"], ["security-group"]),
-    )
+    check(client.create_security_group, **group_request(group))
 
 
 def questions(params):
@@ -278,7 +282,7 @@ def main():
             "group": {
                 "type": "dict",
                 "required": True,
-                "options": {"name": needed, "vpc_id": needed, "tags": mapping},
+                "options": {"name": needed, "description": needed, "vpc_id": needed, "tags": mapping},
             },
             "volume_id": text,
             "device": text,

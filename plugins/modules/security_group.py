@@ -72,7 +72,6 @@ group_id:
 import contextlib
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_specifications
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import (
     BUSY,
@@ -80,6 +79,7 @@ from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors imp
     patiently,
     rehearse,
 )
+from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.group import group_request
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it.
     from botocore.exceptions import BotoCoreError, ClientError
@@ -92,18 +92,10 @@ def find(client, name, vpc_id):
     return found[0]["GroupId"] if found else ""
 
 
-def group(params):
-    """Return the arguments of CreateSecurityGroup."""
-    wanted = {"GroupName": params["name"], "Description": params["description"], "VpcId": params["vpc_id"]}
-    if params["tags"]:
-        wanted["TagSpecifications"] = boto3_tag_specifications(params["tags"], ["security-group"])
-    return wanted
-
-
 def create(client, params):
     """Make the group; return (changed, its ID)."""
     try:
-        return True, client.create_security_group(**group(params))["GroupId"]
+        return True, client.create_security_group(**group_request(params))["GroupId"]
     except ClientError as error:
         # A call whose reply was lost is sent again, and then refused for what it did itself.
         if error_code(error) != "InvalidGroup.Duplicate":
@@ -138,7 +130,7 @@ def present_checked(client, params):
     """Return what ``present`` would, and change nothing."""
     found = find(client, params["name"], params["vpc_id"])
     if not found:
-        patiently(lambda: rehearse(client.create_security_group, **group(params)), BUSY, params["timeout"])
+        patiently(lambda: rehearse(client.create_security_group, **group_request(params)), BUSY, params["timeout"])
     return not found, found
 
 

@@ -149,7 +149,7 @@ def _end(pid: int) -> None:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 return
-            time.sleep(0.02)
+            time.sleep(0.02)  # waitpid knows no timeout
 
 
 def _in_child(

@@ -308,7 +308,7 @@ def test_check_mode_of_amazon_aws_has_ec2_check_nothing_and_permission_check_tel
             "image_id": ami,
             "tags": {"Name": "x"},
         },
-        "group": {"name": "ours", "vpc_id": vpc, "tags": {"Name": "x"}},
+        "group": group,
         "tags": {"Name": "x"},
     }
     (answer,) = play(lab, tmp_path, {"ec2_backup.ebs.permission_check": ours})

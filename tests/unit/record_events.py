@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils import milestones
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.runs import new_run_id
 from ec2_backup.run.playbook import Observer
-from ec2_backup.run.supervise import Supervised, attend, new_run_id, supervise
+from ec2_backup.run.supervise import Supervised, attend, supervise
 
 DATA = Path(__file__).with_name("data") / "events.json"
 STREAM_BYTES = 8 << 20  # of the file that is backed up

@@ -13,12 +13,13 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
+from ansible_collections.ec2_backup.ebs.plugins.module_utils.runs import new_run_id
 from ec2_backup import cli
 from ec2_backup.arguments import settings
 from ec2_backup.commands import backup
 from ec2_backup.run import playbook, supervise
 from ec2_backup.run.outcome import Outcome
-from ec2_backup.run.supervise import Supervised, new_run_id
+from ec2_backup.run.supervise import Supervised
 
 CHECKOUT = Path(__file__).parents[2]
 RUN = "20261122t184500z-1f2e3d4c"

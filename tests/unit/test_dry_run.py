@@ -184,7 +184,9 @@ def test_a_launch_that_is_not_permitted_fails():
 
 def test_a_group_of_the_runs_own_is_checked():
     account = Account()
-    permission_check.check_group(account, {"name": "g", "vpc_id": "vpc-1", "tags": {"ec2-backup:run-id": "r1"}})
+    permission_check.check_group(
+        account, {"name": "g", "description": "d", "vpc_id": "vpc-1", "tags": {"ec2-backup:run-id": "r1"}}
+    )
     assert [method for method, _ in account.calls] == ["create_security_group"]
 
 

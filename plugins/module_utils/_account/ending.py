@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict
+from ansible_collections.amazon.aws.plugins.module_utils.tagging import boto3_tag_list_to_ansible_dict
 
 from ansible_collections.ec2_backup.ebs.plugins.module_utils._account.errors import (
     BUSY,
@@ -54,7 +55,7 @@ Thing = Any  # an instance, a volume or a group, with names as Ansible writes th
 
 def snake(thing: Any) -> Thing:
     """Return something that EC2 described with names as Ansible writes them, and its tags as a dictionary."""
-    tags = {tag["Key"]: tag["Value"] for tag in thing.get("Tags") or []}
+    tags = boto3_tag_list_to_ansible_dict(thing.get("Tags") or [])
     return {**camel_dict_to_snake_dict({key: thing[key] for key in thing if key != "Tags"}), "tags": tags}
 
 

@@ -56,6 +56,11 @@ def request(launch: Any, candidate: Candidate) -> dict[str, Any]:
     return wanted
 
 
+def lacks_room(code: str) -> bool:
+    """Return whether EC2's code of a refused launch means that another zone or type may do."""
+    return code in NO_ROOM
+
+
 def no_room(tried: list[Candidate]) -> str:
     """Return why none of the candidates would do, and what to do.
 
